@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.conftest import make_voice
+from vc.audio import (
+    Audio,
+    active_level_db,
+    check_speech,
+    normalize_level,
+    read_audio,
+    resample,
+    trim_silence,
+    write_audio,
+)
+from vc.errors import AudioError
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".opus", ".mp3", ".aiff"])
+def test_every_format_comes_back_as_it_was_written(tmp_path: Path, suffix: str) -> None:
+    original = make_voice(150.0)
+    write_audio(tmp_path / f"clip{suffix}", Audio(original, 16_000))
+    audio = read_audio(tmp_path / f"clip{suffix}")
+    assert audio.sample_rate == 16_000
+    assert abs(len(audio.waveform) - len(original)) <= (2500 if suffix == ".mp3" else 0)
+    lossless = suffix in (".wav", ".flac", ".aiff")
+    if lossless:
+        np.testing.assert_allclose(audio.waveform, original, atol=1e-4)
+    assert active_level_db(*audio) == pytest.approx(active_level_db(original, 16_000), abs=0.5)
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE"])
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_any_sample_format_and_channel_count_is_mixed_to_mono(
+    tmp_path: Path, subtype: str, channels: int
+) -> None:
+    original = make_voice(150.0, seconds=0.5)
+    path = tmp_path / "clip.wav"
+    soundfile.write(path, np.tile(original[:, None], (1, channels)), 44_100, subtype=subtype)
+    audio = read_audio(path)
+    assert audio.sample_rate == 44_100
+    tolerance = 1 / 64 if subtype == "PCM_U8" else 1e-4
+    np.testing.assert_allclose(audio.waveform, original, atol=tolerance)
+
+
+def test_mono_is_the_mean_of_the_channels(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "clip.wav", np.array([[0.5, -0.25]] * 100), 8_000, subtype="FLOAT")
+    np.testing.assert_allclose(read_audio(tmp_path / "clip.wav").waveform, 0.125)
+
+
+def _bad_files(folder: Path) -> dict[str, Path]:
+    good = folder / "good.flac"
+    write_audio(good, Audio(make_voice(seconds=1.0), 16_000))
+    names = ("missing", "empty", "text", "truncated", "nan", "header")
+    files = {name: folder / f"{name}.wav" for name in names}
+    files["empty"].write_bytes(b"")
+    files["text"].write_text("this is not audio, whatever its name says\n" * 20)
+    files["truncated"] = folder / "truncated.flac"
+    files["truncated"].write_bytes(good.read_bytes()[: good.stat().st_size // 2])
+    soundfile.write(files["nan"], np.array([0.1, np.nan, 0.1]), 16_000, subtype="FLOAT")
+    soundfile.write(files["header"], np.zeros(0), 16_000)
+    files["folder"] = folder
+    return files
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("missing", "no such file"),
+        ("empty", "is empty"),
+        ("text", "not audio"),
+        ("truncated", "truncated|not audio"),
+        ("nan", "NaN"),
+        ("header", "no samples"),
+        ("folder", "is a folder"),
+    ],
+)
+def test_unreadable_file_is_named_with_the_reason(tmp_path: Path, kind: str, reason: str) -> None:
+    path = _bad_files(tmp_path)[kind]
+    with pytest.raises(AudioError, match=reason) as caught:
+        read_audio(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_loud_audio_is_turned_down_not_clipped(tmp_path: Path) -> None:
+    loud = 5 * make_voice(150.0)
+    write_audio(tmp_path / "clip.wav", Audio(loud, 16_000))
+    written = read_audio(tmp_path / "clip.wav").waveform
+    assert np.abs(written).max() < 1
+    assert np.corrcoef(written, loud)[0, 1] > 0.9999  # clipping would change the shape
+
+
+def test_metadata_says_what_the_file_is(tmp_path: Path) -> None:
+    write_audio(tmp_path / "clip.flac", Audio(make_voice(), 16_000), comment="converted speech")
+    with soundfile.SoundFile(tmp_path / "clip.flac") as file:
+        assert file.comment == "converted speech"
+
+
+def test_writing_is_refused_with_a_remedy(tmp_path: Path) -> None:
+    audio = Audio(make_voice(seconds=0.3), 16_000)
+    with pytest.raises(AudioError, match="does not exist; create it"):
+        write_audio(tmp_path / "no" / "clip.wav", audio)
+    with pytest.raises(AudioError, match=r"end the name in .*\.flac"):
+        write_audio(tmp_path / "clip.xyz", audio)
+    with pytest.raises(AudioError, match="NaN"):
+        write_audio(tmp_path / "clip.wav", Audio(np.full(100, np.nan, np.float32), 16_000))
+
+
+def test_unwritable_folder_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # root may write anywhere, so the answer of the system is stood in for
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(AudioError, match="cannot be written"):
+        write_audio(tmp_path / "clip.wav", Audio(make_voice(), 16_000))
+
+
+def test_failed_write_keeps_the_old_file_and_leaves_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "clip.wav"
+    write_audio(path, Audio(make_voice(seconds=0.3), 16_000))
+    before = path.read_bytes()
+
+    def disk_full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(soundfile.SoundFile, "write", disk_full)
+    with pytest.raises(AudioError, match="No space left"):
+        write_audio(path, Audio(make_voice(seconds=0.5), 16_000))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_level_is_met_to_a_tenth_of_a_decibel_whatever_the_pauses() -> None:
+    voice = make_voice(150.0)
+    silence = np.zeros(32_000, np.float32)
+    for waveform in (voice, np.concatenate([silence, 0.01 * voice, silence])):
+        level = active_level_db(normalize_level(waveform, 16_000, -26.0), 16_000)
+        assert level == pytest.approx(-26.0, abs=0.1)
+
+
+def test_silence_has_no_level_and_is_left_alone() -> None:
+    silence = np.zeros(16_000, np.float32)
+    assert active_level_db(silence, 16_000) == -np.inf
+    np.testing.assert_array_equal(normalize_level(silence, 16_000, -26.0), silence)
+
+
+def test_only_leading_and_trailing_silence_is_cut() -> None:
+    voice = make_voice(150.0, seconds=1.0)
+    pause = np.zeros(8_000, np.float32)
+    trimmed = trim_silence(np.concatenate([pause, voice, pause, voice, pause]), 16_000)
+    assert len(trimmed) == pytest.approx(2 * len(voice) + len(pause), abs=0.2 * 16_000)
+
+
+def test_resampling_keeps_a_tone_and_removes_what_would_alias() -> None:
+    time = np.arange(48_000) / 48_000
+    tone = np.sin(2 * np.pi * 1_000 * time).astype(np.float32)
+    alias = np.sin(2 * np.pi * 15_000 * time).astype(np.float32)
+    assert len(resample(tone, 48_000, 16_000)) == 16_000
+    assert np.std(resample(tone, 48_000, 16_000)) == pytest.approx(np.std(tone), rel=0.01)
+    assert np.std(resample(alias, 48_000, 16_000)) < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("waveform", "reason"),
+    [
+        (np.zeros(32_000, np.float32), "is silent"),
+        (make_voice(seconds=0.1), "at least"),
+        (np.full(16_000, np.inf, np.float32), "NaN or infinite"),
+        (np.zeros((2, 16_000), np.float32), "shape"),
+        (np.pad(make_voice(seconds=0.1), (0, 32_000)), "not silence"),
+    ],
+)
+def test_what_is_not_speech_is_refused(waveform: np.ndarray, reason: str) -> None:
+    with pytest.raises(AudioError, match=reason):
+        check_speech(Audio(waveform, 16_000), "source")

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from tests.conftest import EXAMPLES, make_voice
+from vc.audio import Audio, read_audio, write_audio
+from vc.cli import main
+
+SOURCE, REFERENCE = EXAMPLES / "source.flac", EXAMPLES / "reference.flac"
+
+
+def run(*arguments: object) -> int:
+    return main([str(a) for a in arguments])
+
+
+def test_convert_from_two_files_to_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out.flac"
+    assert run("convert", SOURCE, REFERENCE, "-o", output) == 0
+    source, converted = read_audio(SOURCE), read_audio(output)
+    assert converted.sample_rate == source.sample_rate
+    assert len(converted.waveform) == len(source.waveform)
+    assert np.std(converted.waveform) > 0.01
+    with soundfile.SoundFile(output) as file:
+        assert "Converted speech" in file.comment
+    printed = capsys.readouterr()
+    assert str(output) in printed.out
+    assert "converting" in printed.err  # the progress bar
+
+
+def test_options_reach_the_conversion(
+    tmp_path: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "out.wav"
+    options = ["--checkpoint", tiny_checkpoint, "--sample-rate", 8000, "--pitch=-3", "--quiet"]
+    assert run("convert", SOURCE, REFERENCE, REFERENCE, "-o", output, *options) == 0
+    assert read_audio(output).sample_rate == 8_000
+    assert capsys.readouterr() == ("", "")
+    options += ["--vocoder", "griffin-lim"]
+    assert run("convert", SOURCE, REFERENCE, "-o", output, *options) == 0
+
+
+@pytest.fixture
+def bad(tmp_path: Path) -> Path:
+    write_audio(tmp_path / "silent.wav", Audio(np.zeros(16_000, np.float32), 16_000))
+    write_audio(tmp_path / "short.wav", Audio(make_voice(seconds=0.1), 16_000))
+    soundfile.write(tmp_path / "nan.wav", np.full(16_000, np.nan), 16_000, subtype="FLOAT")
+    (tmp_path / "empty.wav").write_bytes(b"")
+    (tmp_path / "text.wav").write_text("not audio")
+    data = SOURCE.read_bytes()
+    (tmp_path / "truncated.flac").write_bytes(data[: len(data) // 2])
+    damaged = tmp_path / "damaged"
+    (damaged / "autoencoder").mkdir(parents=True)
+    (damaged / "autoencoder" / "config.json").write_text("{}")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("changes", "named", "reason"),
+    [
+        ({"source": "missing.wav"}, "missing.wav", "no such file"),
+        ({"source": "empty.wav"}, "empty.wav", "empty"),
+        ({"source": "truncated.flac"}, "truncated.flac", "truncated"),
+        ({"reference": "text.wav"}, "text.wav", "not audio"),
+        ({"source": "silent.wav"}, "silent.wav", "silent"),
+        ({"reference": "silent.wav"}, "silent.wav", "silent"),
+        ({"source": "short.wav"}, "short.wav", "at least"),
+        ({"source": "nan.wav"}, "nan.wav", "NaN"),
+        ({"output": "no/folder/out.wav"}, "out.wav", "does not exist"),
+        ({"output": "out.doc"}, "out.doc", "end the name in"),
+        ({"checkpoint": "nowhere"}, "nowhere", "no such checkpoint"),
+        ({"checkpoint": "damaged"}, "damaged", "not a checkpoint"),
+    ],
+)
+def test_what_a_user_gets_wrong_is_one_line_and_status_2(
+    bad: Path,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, str],
+    named: str,
+    reason: str,
+) -> None:
+    paths = {"source": SOURCE, "reference": REFERENCE, "output": bad / "out.wav"}
+    paths |= {role: bad / name for role, name in changes.items()}
+    before = sorted(bad.rglob("*"))
+    arguments = ["convert", paths["source"], paths["reference"], "-o", paths["output"], "--quiet"]
+    if "checkpoint" in paths:
+        arguments += ["--checkpoint", paths["checkpoint"]]
+    assert run(*arguments) == 2
+    error = capsys.readouterr().err.strip()
+    assert named in error and reason in error
+    assert "\n" not in error and "Traceback" not in error
+    assert sorted(bad.rglob("*")) == before  # nothing half-written
+
+
+def test_a_wrong_pitch_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run("convert", SOURCE, REFERENCE, "-o", "x.wav", "--pitch", "high")
+    assert caught.value.code == 2
+    assert "match, keep" in capsys.readouterr().err
+
+
+def test_info_describes_model_and_clips(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("info") == 0
+    printed = capsys.readouterr().out
+    assert "autoencoder" in printed and "vocoder" in printed and "16000 Hz" in printed
+    assert run("info", SOURCE) == 0
+    assert "16000 Hz" in capsys.readouterr().out
+
+
+def test_prepare_then_train(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    cache, recipe = tmp_path / "cache", tmp_path / "recipe.toml"
+    assert run("prepare", corpus, "-o", cache, "--workers", 1) == 0
+    assert "24 clips" in capsys.readouterr().out
+    manifest = (cache / "manifest.jsonl").read_text()
+    manifest = manifest.replace('toy/voice7", "split": "train"', 'toy/voice7", "split": "validation"')
+    (cache / "manifest.jsonl").write_text(manifest)
+    recipe.write_text(
+        'kind = "vocoder"\n[vocoder]\nwidth = 16\nblocks = 1\n'
+        "[data]\nsegment_frames = 32\nbatch_size = 2\n[run]\nsteps = 2\n"
+    )
+    arguments = ["train", recipe, "--cache", cache, "-o", tmp_path / "run", "--device", "cpu"]
+    assert run(*arguments) == 0
+    assert (tmp_path / "run" / "model.safetensors").exists()
+    assert run(*arguments, "--set", "run.stepz=3") == 2
+    assert "run.steps" in capsys.readouterr().err
+
+
+def test_help_is_quick_because_nothing_heavy_is_imported() -> None:
+    code = "import sys, vc, vc.cli; print(sorted({'torch', 'numpy', 'soundfile'} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+    assert result.stderr == ""

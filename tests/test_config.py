@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vc.config import (
+    AutoencoderConfig,
+    DataConfig,
+    FeatureConfig,
+    RunConfig,
+    VocoderConfig,
+    apply_overrides,
+    from_dict,
+    read_recipe,
+    to_dict,
+)
+from vc.errors import ConfigError
+from vc.training.autoencoder import AutoencoderRecipe
+
+
+def test_round_trip_through_plain_values() -> None:
+    recipe = from_dict(AutoencoderRecipe, {"autoencoder": {"width": 64}, "run": {"steps": 7}})
+    assert recipe.autoencoder.width == 64
+    assert from_dict(AutoencoderRecipe, to_dict(recipe)) == recipe
+
+
+def test_unknown_key_is_an_error_that_names_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="unknown configuration key 'autoencoder.widht'.*'width'"):
+        from_dict(AutoencoderRecipe, {"autoencoder": {"widht": 64}})
+
+
+@pytest.mark.parametrize(
+    ("cls", "values"),
+    [
+        (AutoencoderConfig, {"width": "wide"}),
+        (AutoencoderConfig, {"width": 1.5}),
+        (AutoencoderConfig, {"input_norm": 1}),
+        (AutoencoderConfig, {"block_norm": "batch"}),
+        (AutoencoderConfig, {"kernel_size": 4}),
+        (AutoencoderConfig, {"bottleneck_noise": -1.0}),
+        (FeatureConfig, {"win_length": 2048}),
+        (FeatureConfig, {"f_max": 9000.0}),
+        (FeatureConfig, {"hop_length": 0}),
+        (FeatureConfig, {"log_floor": 0.0}),
+        (VocoderConfig, {"filter_hop": 100}),
+        (DataConfig, {"corpus_weights": {"a": "heavy"}}),
+        (DataConfig, {"batch_size": 0}),
+        (RunConfig, {"steps": 0}),
+        (AutoencoderRecipe, {"run": 3}),
+    ],
+)
+def test_wrong_types_and_ranges_are_refused(cls: type, values: dict[str, object]) -> None:
+    with pytest.raises(ConfigError):
+        from_dict(cls, values)
+
+
+def test_recipe_holds_only_what_differs_from_its_base(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text("[run]\nsteps = 10\nseed = 3\n[data]\nbatch_size = 4\n")
+    (tmp_path / "top.toml").write_text('base = "base.toml"\n[run]\nsteps = 20\n')
+    values = read_recipe(tmp_path / "top.toml")
+    assert values == {"run": {"steps": 20, "seed": 3}, "data": {"batch_size": 4}}
+    assert apply_overrides(values, ["run.seed=9", "data.name=x"]) == {
+        "run": {"steps": 20, "seed": 9},
+        "data": {"batch_size": 4, "name": "x"},
+    }
+
+
+def test_bad_recipes_are_one_clear_line(tmp_path: Path) -> None:
+    circle, broken = tmp_path / "circle.toml", tmp_path / "broken.toml"
+    circle.write_text('base = "circle.toml"\n')
+    broken.write_text("[run\n")
+    for path, reason in [(circle, "circle"), (broken, "TOML"), (tmp_path / "no.toml", "cannot")]:
+        with pytest.raises(ConfigError, match=reason) as caught:
+            read_recipe(path)
+        assert str(path) in str(caught.value)
+    with pytest.raises(ConfigError, match=r"section\.key=value"):
+        apply_overrides({}, ["run.steps"])
+
+
+def test_every_shipped_recipe_is_valid() -> None:
+    from vc.training.vocoder import VocoderRecipe
+
+    kinds = {"autoencoder": AutoencoderRecipe, "vocoder": VocoderRecipe}
+    recipes = sorted((Path(__file__).parent.parent / "recipes").rglob("*.toml"))
+    assert recipes
+    for path in recipes:
+        values = read_recipe(path)
+        from_dict(kinds[values.pop("kind")], values)

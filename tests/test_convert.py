@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import EXAMPLES, make_voice
+from vc.audio import Audio, active_level_db, read_audio, resample, write_audio
+from vc.config import FeatureConfig
+from vc.convert import Converter, Voice, load
+from vc.errors import AudioError, VCError
+from vc.pitch import estimate_f0, pitch_range
+
+
+def median_hz(audio: Audio) -> float:
+    waveform = resample(audio.waveform, audio.sample_rate, 16_000)
+    found = pitch_range(estimate_f0(waveform, FeatureConfig()))
+    assert found is not None
+    return float(np.exp(found.median))
+
+
+@pytest.mark.parametrize("sample_rate", [8_000, 16_000, 22_050, 44_100, 48_000])
+@pytest.mark.parametrize("seconds", [0.5, 1.2345])
+def test_result_has_exactly_the_sources_length_and_rate(
+    tiny: Converter, high_voice: Audio, sample_rate: int, seconds: float
+) -> None:
+    source = Audio(make_voice(seconds=seconds, sample_rate=sample_rate), sample_rate)
+    converted = tiny.convert(source, high_voice)
+    assert converted.sample_rate == sample_rate
+    assert len(converted.waveform) == len(source.waveform)
+    assert np.isfinite(converted.waveform).all()
+
+
+def test_another_rate_can_be_asked_for(tiny: Converter, low_voice: Audio, high_voice: Audio) -> None:
+    converted = tiny.convert(low_voice, high_voice, sample_rate=48_000)
+    assert converted.sample_rate == 48_000
+    assert len(converted.waveform) == 3 * len(low_voice.waveform)
+
+
+def test_converting_twice_gives_the_same_samples(
+    tiny: Converter, low_voice: Audio, high_voice: Audio
+) -> None:
+    first, second = (tiny.convert(low_voice, high_voice).waveform for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_result_is_as_loud_as_the_source(
+    tiny: Converter, low_voice: Audio, high_voice: Audio
+) -> None:
+    quiet = Audio(low_voice.waveform * np.float32(0.05), 16_000)
+    level = active_level_db(*tiny.convert(quiet, high_voice))
+    assert level == pytest.approx(active_level_db(*quiet), abs=0.2)
+
+
+def test_several_references_make_one_voice(
+    tiny: Converter, low_voice: Audio, high_voice: Audio, tmp_path: Path
+) -> None:
+    path = tmp_path / "low.wav"
+    write_audio(path, low_voice)
+    both = tiny.voice([path, high_voice])
+    low, high = tiny.voice(path), tiny.voice(high_voice)
+    mean = torch.nn.functional.normalize(low.speaker_embedding + high.speaker_embedding, dim=0)
+    torch.testing.assert_close(both.speaker_embedding, mean, atol=0.02, rtol=0)
+    assert low.pitch and high.pitch and both.pitch
+    assert low.pitch.median < both.pitch.median < high.pitch.median
+    assert isinstance(both, Voice)
+    converted = tiny.convert(low_voice, both)  # a voice can be kept and used again
+    assert len(converted.waveform) == len(low_voice.waveform)
+
+
+def test_silence_around_a_reference_does_not_change_the_voice(
+    tiny: Converter, high_voice: Audio
+) -> None:
+    padded = Audio(np.pad(high_voice.waveform, (24_000, 32_000)), 16_000)
+    ours, theirs = (tiny.voice(clip).speaker_embedding for clip in (high_voice, padded))
+    assert torch.dot(ours, theirs).item() > 0.98
+
+
+def test_level_of_the_reference_does_not_change_the_voice(
+    tiny: Converter, high_voice: Audio
+) -> None:
+    quiet = Audio(high_voice.waveform * np.float32(0.02), 16_000)
+    ours, theirs = (tiny.voice(clip).speaker_embedding for clip in (high_voice, quiet))
+    assert torch.dot(ours, theirs).item() > 0.999
+
+
+def test_pitch_matches_the_reference_keeps_or_shifts(
+    shipped: Converter, low_voice: Audio, high_voice: Audio
+) -> None:
+    def semitones(audio: Audio, hertz: float) -> float:
+        return 12 * np.log2(median_hz(audio) / hertz)
+
+    low, high = median_hz(low_voice), median_hz(high_voice)
+    assert abs(semitones(shipped.convert(low_voice, high_voice), high)) < 1
+    assert abs(semitones(shipped.convert(low_voice, high_voice, pitch="keep"), low)) < 1
+    assert abs(semitones(shipped.convert(low_voice, high_voice, pitch=4.0), low) - 4) < 1
+
+
+def test_progress_only_goes_forward_and_arrives(
+    tiny: Converter, low_voice: Audio, high_voice: Audio
+) -> None:
+    shares: list[float] = []
+    tiny.convert(low_voice, high_voice, progress=shares.append)
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+
+
+def test_unvoiced_source_is_converted_without_a_pitch(tiny: Converter, high_voice: Audio) -> None:
+    noise = np.random.default_rng(0).standard_normal(16_000).astype(np.float32) * 0.05
+    converted = tiny.convert(Audio(noise, 16_000), high_voice)
+    assert np.isfinite(converted.waveform).all()
+
+
+def test_griffin_lim_converts_without_vocoder_weights(
+    tiny_checkpoint: Path, low_voice: Audio, high_voice: Audio
+) -> None:
+    converter = load(tiny_checkpoint, vocoder="griffin-lim")
+    assert converter.vocoder is None
+    converted = converter.convert(low_voice, high_voice)
+    assert len(converted.waveform) == len(low_voice.waveform)
+    assert np.std(converted.waveform) > 1e-3
+
+
+def test_bad_clips_are_named(tiny: Converter, low_voice: Audio, tmp_path: Path) -> None:
+    silent, short = tmp_path / "silent.wav", tmp_path / "short.wav"
+    write_audio(silent, Audio(np.zeros(16_000, np.float32), 16_000))
+    write_audio(short, Audio(make_voice(seconds=0.3), 16_000))
+    with pytest.raises(AudioError, match=r"source .*silent\.wav: is silent"):
+        tiny.convert(silent, low_voice)
+    with pytest.raises(AudioError, match=r"reference .*silent\.wav: is silent"):
+        tiny.convert(low_voice, [low_voice, silent])
+    with pytest.raises(AudioError, match=r"short\.wav: only 0\.30 s long; at least 0\.5 s"):
+        tiny.convert(low_voice, short)
+    with pytest.raises(VCError, match="no reference"):
+        tiny.convert(low_voice, [])
+
+
+def test_shipped_model_moves_the_example_towards_the_reference(shipped: Converter) -> None:
+    source, reference = EXAMPLES / "source.flac", EXAMPLES / "reference.flac"
+    converted = shipped.convert(source, reference)
+    voices = [shipped.voice(clip).speaker_embedding for clip in (converted, reference, source)]
+    assert voices[0] @ voices[1] > voices[0] @ voices[2] + 0.2
+    assert abs(12 * np.log2(median_hz(converted) / median_hz(read_audio(reference)))) < 1

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.conftest import make_voice
+from vc.config import FeatureConfig
+from vc.features import num_frames
+from vc.pitch import (
+    PitchRange,
+    estimate_f0,
+    interpolate_log_f0,
+    match_range,
+    pitch_range,
+    shift_semitones,
+)
+
+
+@pytest.mark.parametrize("f0", [80.0, 150.0, 300.0])
+def test_pitch_of_a_known_voice(f0: float) -> None:
+    track = estimate_f0(make_voice(f0), FeatureConfig())
+    assert len(track) == num_frames(32_000, 256)
+    found = pitch_range(track)
+    assert found is not None
+    assert abs(12 * np.log2(np.exp(found.median) / f0)) < 1.5  # the melody swings by 1.8
+
+
+def test_noise_and_silence_have_no_pitch() -> None:
+    for waveform in (np.zeros(16_000, np.float32), np.full(16_000, 1e-7, np.float32)):
+        assert pitch_range(estimate_f0(waveform, FeatureConfig())) is None
+
+
+def test_interpolation_fills_gaps_in_the_logarithm() -> None:
+    log_f0 = interpolate_log_f0(np.array([0, 100, 0, 400, 0], np.float32))
+    np.testing.assert_allclose(np.exp(log_f0), [100, 100, 200, 400, 400], rtol=1e-5)
+    np.testing.assert_allclose(np.exp(interpolate_log_f0(np.zeros(3, np.float32))), 150, rtol=1e-5)
+
+
+def test_matching_moves_the_median_and_keeps_intonation() -> None:
+    f0 = np.array([100, 0, 110, 120, 90, 105], np.float32)
+    reference = PitchRange(float(np.log(210.0)), 0.1)
+    matched = match_range(f0, pitch_range(f0), reference)
+    assert np.median(matched[matched > 0]) == pytest.approx(210.0, rel=1e-4)
+    np.testing.assert_allclose(matched / np.maximum(f0, 1), np.where(f0 > 0, 2.0, 0.0), rtol=1e-4)
+    np.testing.assert_array_equal(match_range(f0, None, reference), f0)
+
+
+def test_an_octave_is_twelve_semitones() -> None:
+    np.testing.assert_allclose(shift_semitones(np.array([0, 100.0]), 12), [0, 200])

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import TINY_AUTOENCODER, TINY_VOCODER
+from vc.checkpoint import inspect_checkpoint, load_autoencoder, load_vocoder
+from vc.config import DataConfig, FeatureConfig, OptimizerConfig, RunConfig
+from vc.corpus import prepare
+from vc.errors import CheckpointError, ConfigError, DataError
+from vc.losses import contrastive_loss, margin_softmax_loss, multi_resolution_stft_loss
+from vc.training.autoencoder import AutoencoderLossConfig, AutoencoderRecipe, AutoencoderTask
+from vc.training.loop import fit, learning_rate
+from vc.training.perturb import PerturbConfig, perturb
+from vc.training.run import pick_device, train
+from vc.training.vocoder import VocoderRecipe, VocoderTask
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def cache(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    report = prepare(corpus, folder, FeatureConfig(), workers=1)
+    rows = [{"name": u.name, "phones": list("abcab")} for u in report.utterances]
+    (folder / "phones.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    manifest = (folder / "manifest.jsonl").read_text().splitlines()
+    for number in (-1, -2, -3):  # the last voice is for validation
+        manifest[number] = manifest[number].replace('"train"', '"validation"')
+    (folder / "manifest.jsonl").write_text("\n".join(manifest) + "\n")
+    return folder
+
+
+DATA = DataConfig(segment_frames=32, batch_size=4)
+RUN = RunConfig(steps=6, precision="float32", log_every=1, validate_every=3, checkpoint_every=2)
+
+
+def autoencoder_task(cache: Path, **loss: float) -> AutoencoderTask:
+    losses = replace(AutoencoderLossConfig(swap_from=2), **loss)  # type: ignore[arg-type]
+    recipe = AutoencoderRecipe(autoencoder=TINY_AUTOENCODER, loss=losses, data=DATA, run=RUN)
+    return AutoencoderTask(recipe, cache, CPU)
+
+
+def vocoder_task(cache: Path) -> VocoderTask:
+    return VocoderTask(VocoderRecipe(vocoder=TINY_VOCODER, data=DATA, run=RUN), cache, CPU)
+
+
+def state(folder: Path) -> bytes:
+    return (folder / "state.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("make", [autoencoder_task, vocoder_task])
+def test_a_run_that_was_interrupted_is_the_same_bit_for_bit(
+    cache: Path, tmp_path: Path, make: type
+) -> None:
+    fit(make(cache), RUN, tmp_path / "whole")
+    for steps in (1, 4, 6):  # three processes, as it were
+        fit(make(cache), replace(RUN, steps=steps), tmp_path / "parts")
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert (whole / "model.safetensors").stat().st_size > 1000
+    if make is autoencoder_task:  # the schedule of the task itself spans all six steps
+        assert state(whole) == state(parts)
+        files = [(f / "model.safetensors").read_bytes() for f in (whole, parts)]
+        assert files[0] == files[1]
+
+
+def test_vocoder_resumes_bit_for_bit(cache: Path, tmp_path: Path) -> None:
+    fit(vocoder_task(cache), RUN, tmp_path / "whole")
+    fit(vocoder_task(cache), replace(RUN, steps=3), tmp_path / "parts")
+    fit(vocoder_task(cache), RUN, tmp_path / "parts")
+    assert state(tmp_path / "whole") == state(tmp_path / "parts")
+
+
+def test_a_stop_signal_ends_the_step_and_keeps_everything(cache: Path, tmp_path: Path) -> None:
+    task = autoencoder_task(cache)
+    step = task.train_step
+
+    def interrupted(number: int, generator: np.random.Generator) -> dict[str, float]:
+        if number == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(number, generator)
+
+    task.train_step = interrupted  # type: ignore[method-assign]
+    fit(task, RUN, tmp_path / "stopped")
+    assert inspect_checkpoint(tmp_path / "stopped").step == 4
+    fit(autoencoder_task(cache), RUN, tmp_path / "stopped")
+    fit(autoencoder_task(cache), RUN, tmp_path / "whole")
+    assert state(tmp_path / "stopped") == state(tmp_path / "whole")
+
+
+def test_what_is_exported_can_be_loaded(cache: Path, tmp_path: Path) -> None:
+    metrics = fit(autoencoder_task(cache), RUN, tmp_path / "a")
+    assert set(metrics) >= {"reconstruction", "swap_to_reference", "swap_to_source"}
+    assert load_autoencoder(tmp_path / "a").config == TINY_AUTOENCODER
+    fit(vocoder_task(cache), RUN, tmp_path / "v")
+    assert load_vocoder(tmp_path / "v").config == TINY_VOCODER
+    rows = [json.loads(line) for line in (tmp_path / "a" / "log.jsonl").read_text().splitlines()]
+    names = set().union(*rows)
+    for loss in ("reconstruction", "speaker", "ctc", "contrastive", "swap_content", "swap_speaker"):
+        assert f"{loss}/loss" in names
+
+
+def test_a_loss_of_weight_zero_is_not_computed(cache: Path) -> None:
+    task = autoencoder_task(cache, ctc=0, contrastive=0, adversarial=0, speaker=0, swap_content=0)
+    losses = {k for s in (2, 3) for k in task.train_step(s, np.random.default_rng(s))}
+    assert losses == {"reconstruction/loss", "swap_speaker/loss", "gradient/norm"}
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_overfitting_one_batch_lowers_the_loss(cache: Path, precision: str) -> None:
+    run = RunConfig(steps=60, precision=precision)  # type: ignore[arg-type]
+    loss = AutoencoderLossConfig(
+        speaker=0, contrastive=0, ctc=0, swap_from=1000, swap_content=0, swap_speaker=0
+    )
+    optimizer = OptimizerConfig(learning_rate=5e-3, warmup_steps=1)
+    recipe = AutoencoderRecipe(
+        autoencoder=TINY_AUTOENCODER, loss=loss, data=DATA, run=run, optimizer=optimizer
+    )
+    task = AutoencoderTask(recipe, cache, CPU)
+    losses = [
+        task.train_step(s, np.random.default_rng(0))["reconstruction/loss"] for s in range(60)
+    ]
+    assert np.mean(losses[-5:]) < 0.6 * losses[0]
+
+
+def test_state_of_other_networks_is_refused(cache: Path, tmp_path: Path) -> None:
+    fit(vocoder_task(cache), replace(RUN, steps=1), tmp_path / "v")
+    with pytest.raises(CheckpointError, match="cannot resume"):
+        fit(autoencoder_task(cache), RUN, tmp_path / "v")
+
+
+def test_phone_labels_are_asked_for_only_if_needed(
+    cache: Path, corpus: Path, tmp_path: Path
+) -> None:
+    prepare(corpus, tmp_path / "plain", FeatureConfig(), workers=1)
+    manifest = tmp_path / "plain" / "manifest.jsonl"
+    manifest.write_text((cache / "manifest.jsonl").read_text())
+    with pytest.raises(DataError, match=r"phones\.jsonl"):
+        autoencoder_task(tmp_path / "plain")
+    autoencoder_task(tmp_path / "plain", ctc=0)
+
+
+def test_recipe_file_trains(cache: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('kind = "vocoder"\n[vocoder]\nwidth = 16\nblocks = 1\n')
+    overrides = ["run.steps=1", "data.batch_size=2", "data.segment_frames=32"]
+    said: list[str] = []
+    train(recipe, cache, tmp_path / "out", overrides, CPU, said.append)
+    assert "vocoder" in said[0] and "1 steps" in said[0]
+    assert inspect_checkpoint(tmp_path / "out").model["width"] == 16
+    recipe.write_text("[run]\nsteps = 1\n")
+    with pytest.raises(ConfigError, match="kind"):
+        train(recipe, cache, tmp_path / "out", [], CPU, said.append)
+
+
+def test_unusable_device_is_refused() -> None:
+    assert pick_device("cpu") == CPU
+    with pytest.raises(ConfigError, match="try cpu"):
+        pick_device("abacus")
+
+
+def test_learning_rate_warms_up_and_decays() -> None:
+    config = OptimizerConfig(learning_rate=1.0, final_learning_rate=0.1, warmup_steps=10)
+    rates = [learning_rate(config, step, 110) for step in (0, 9, 10, 60, 109, 500)]
+    np.testing.assert_allclose(rates, [0.1, 1.0, 1.0, 0.55, 0.1, 0.1], atol=1e-3)
+
+
+def test_perturbation_changes_spectra_but_not_time() -> None:
+    torch.manual_seed(0)
+    log_mel = torch.full((4, 80, 40), -8.0)
+    log_mel[:, 30:40, 20:] = 0.0  # a band that starts half-way
+    config = PerturbConfig(noise_probability=0, mask_probability=0)
+    changed = perturb(log_mel, config, 1e-5)
+    assert changed.shape == log_mel.shape
+    assert not torch.allclose(changed, log_mel, atol=0.1)
+    assert torch.allclose(changed[..., :20], changed[..., :1], atol=1e-5)  # nothing moved in time
+    assert torch.allclose(changed[..., 20:], changed[..., 20:21], atol=1e-5)
+    off = PerturbConfig(0, 0, 0, mask_probability=0)
+    assert torch.equal(perturb(log_mel, off, 1e-5), log_mel)
+
+
+def test_noise_is_mixed_at_the_ratio_asked_for() -> None:
+    torch.manual_seed(0)
+    speech, noise = torch.randn(64, 80, 50) - 5, torch.randn(64, 80, 50) - 2
+    config = PerturbConfig(0, 0, 1.0, (10.0, 10.0), 0)
+    mixed = perturb(speech, config, 1e-9, noise)
+    power = ((2 * mixed).exp() - (2 * speech).exp()).mean((1, 2)) / (2 * speech).exp().mean((1, 2))
+    torch.testing.assert_close(10 * power.log10(), torch.full((64,), -10.0), atol=0.01, rtol=0)
+
+
+def test_losses_by_hand() -> None:
+    waveform = torch.randn(2, 8_000)
+    assert multi_resolution_stft_loss(waveform, waveform).item() == 0
+    assert multi_resolution_stft_loss(0.5 * waveform, waveform).item() == pytest.approx(
+        np.log(2) + 0.5, rel=0.02
+    )
+    same = torch.eye(20)[None]
+    assert contrastive_loss(same, same).item() < 0.01
+    assert contrastive_loss(same, same.roll(5, dims=-1)).item() > 5
+    cosines = torch.tensor([[1.0, -1.0]])
+    assert margin_softmax_loss(cosines, torch.tensor([0])) < 1e-6
+    assert margin_softmax_loss(cosines, torch.tensor([1])) > 40

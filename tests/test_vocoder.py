@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import TINY_VOCODER, make_voice
+from vc.config import FeatureConfig
+from vc.convert import Converter
+from vc.features import LogMel
+from vc.pitch import estimate_f0, interpolate_log_f0, pitch_range
+from vc.vocoder.excitation import pulse_train, upsample_log_f0
+from vc.vocoder.griffin_lim import griffin_lim
+from vc.vocoder.source_filter import SourceFilterVocoder
+
+FEATURES = FeatureConfig()
+
+
+def test_pulses_are_the_sum_of_all_harmonics_below_half_the_rate() -> None:
+    f0 = torch.full((1, 16_000), 200.0)
+    spectrum = torch.fft.rfft(pulse_train(f0, 16_000)[0]).abs() / 8_000
+    harmonics = spectrum[200:8000:200]
+    expected = (2 / 40) ** 0.5
+    torch.testing.assert_close(harmonics, torch.full_like(harmonics, expected), rtol=0.02, atol=0)
+    between = spectrum.clone()
+    between[::200] = 0
+    assert between.max() < 0.01 * expected
+
+
+def test_pulses_have_unit_power_and_follow_pitch() -> None:
+    for hertz in (70.0, 123.4, 500.0):
+        pulses = pulse_train(torch.full((1, 32_000), hertz), 16_000)
+        assert pulses.square().mean().item() == pytest.approx(1.0, rel=0.05)
+    assert torch.isfinite(pulse_train(torch.linspace(60, 600, 48_000)[None], 16_000)).all()
+
+
+def test_pitch_is_interpolated_from_frame_centres() -> None:
+    dense = upsample_log_f0(torch.tensor([[1.0, 2.0, 4.0]]), 4, 12)
+    torch.testing.assert_close(
+        dense[0], torch.tensor([1, 1.25, 1.5, 1.75, 2, 2.5, 3, 3.5, 4, 4, 4, 4])
+    )
+
+
+def vocode(frames: int, seed: int = 0, level: float = -5.0) -> torch.Tensor:
+    torch.manual_seed(0)
+    vocoder = SourceFilterVocoder(TINY_VOCODER, FEATURES).eval()
+    log_mel = torch.full((1, 80, frames), level)
+    pitch = torch.full((1, frames), 5.0), torch.ones(1, frames)
+    noise = torch.randn(1, frames * 256, generator=torch.Generator().manual_seed(seed))
+    with torch.inference_mode():
+        return vocoder(log_mel, *pitch, noise)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 7, 50])
+def test_vocoder_returns_a_hop_for_each_frame(frames: int) -> None:
+    waveform = vocode(frames)
+    assert waveform.shape == (1, frames * 256)
+    assert torch.isfinite(waveform).all()
+
+
+def test_vocoder_is_deterministic_given_its_noise_and_quiet_for_silence() -> None:
+    torch.testing.assert_close(vocode(20), vocode(20), rtol=0, atol=0)
+    assert not torch.equal(vocode(20), vocode(20, seed=1))
+    assert vocode(20, level=float(np.log(1e-5))).abs().max() < 1e-3
+
+
+def copy_synthesis(converter: Converter, waveform: np.ndarray) -> np.ndarray:
+    f0 = estimate_f0(waveform, FEATURES)
+    log_mel = LogMel(FEATURES)(torch.from_numpy(waveform)[None])
+    with torch.inference_mode():
+        return converter.synthesize(
+            log_mel,
+            torch.from_numpy(interpolate_log_f0(f0))[None],
+            torch.from_numpy((f0 > 0).astype(np.float32))[None],
+        )[: len(waveform)]
+
+
+def test_shipped_vocoder_rebuilds_mel_and_pitch(shipped: Converter) -> None:
+    waveform = 0.2 * make_voice(140.0)
+    rebuilt = copy_synthesis(shipped, waveform)
+    log_mel = LogMel(FEATURES)
+    distance = log_mel(torch.from_numpy(rebuilt)[None]) - log_mel(torch.from_numpy(waveform)[None])
+    assert distance.abs().mean().item() < 0.6
+    ours, theirs = (pitch_range(estimate_f0(w, FEATURES)) for w in (rebuilt, waveform))
+    assert ours is not None and theirs is not None
+    assert abs(12 * np.log2(np.exp(ours.median - theirs.median))) < 0.3
+
+
+def test_griffin_lim_needs_no_weights_and_keeps_the_spectrum() -> None:
+    waveform = torch.from_numpy(make_voice(140.0))[None]
+    log_mel = LogMel(FEATURES)
+    rebuilt = griffin_lim(log_mel(waveform), FEATURES)
+    assert rebuilt.shape[-1] == 32_000
+    assert (log_mel(rebuilt) - log_mel(waveform)).abs().mean().item() < 0.5

@@ -1,0 +1,246 @@
+"""Audio files and waveforms: read, write, resample, level, silence.
+
+A waveform here is a NumPy float32 array of shape `(samples,)`, mono, full scale at 1.0. Files are
+read and written through libsndfile (`soundfile`), resampled by `soxr`.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+from vc.errors import AudioError
+
+Waveform = npt.NDArray[np.float32]
+
+MIN_SPEECH_S = 0.2  # about one syllable: less cannot be converted
+MIN_REFERENCE_S = 0.5  # less says too little about a voice
+SILENCE_DB = -70.0  # dBFS; a clip that never exceeds this is silent
+PEAK_LIMIT = 0.99  # of full scale, so that lossy encoders do not clip either
+
+_FRAME_S, _FRAME_HOP_S = 0.02, 0.01
+_FORMATS = {  # file suffix -> libsndfile (format, subtype)
+    ".wav": ("WAV", "PCM_16"),
+    ".flac": ("FLAC", "PCM_16"),
+    ".ogg": ("OGG", "VORBIS"),
+    ".opus": ("OGG", "OPUS"),
+    ".mp3": ("MP3", "MPEG_LAYER_III"),
+    ".aiff": ("AIFF", "PCM_16"),
+}
+_OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
+
+
+class Audio(NamedTuple):
+    """A mono clip: waveform `(samples,)` and its sample rate in Hz."""
+
+    waveform: Waveform
+    sample_rate: int
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return len(self.waveform) / self.sample_rate
+
+
+def read_audio(path: str | os.PathLike[str]) -> Audio:
+    """Read any file that libsndfile reads and mix it to mono.
+
+    Raises:
+        AudioError: the file is missing, empty, truncated, not audio, or holds NaN or infinity.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise AudioError(f"{path}: no such file; check the name")
+    if path.is_dir():
+        raise AudioError(f"{path}: is a folder, not an audio file; name one clip")
+    if path.stat().st_size == 0:
+        raise AudioError(f"{path}: the file is empty (0 bytes); record or copy it again")
+    try:
+        with soundfile.SoundFile(path) as file:
+            promised = file.frames
+            samples = file.read(dtype="float32", always_2d=True)  # (samples, channels)
+            sample_rate = file.samplerate
+    except PermissionError as error:
+        raise AudioError(f"{path}: may not be read; check its permissions") from error
+    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+        raise AudioError(
+            f"{path}: not audio that can be read; use WAV, FLAC, MP3, Ogg or Opus"
+        ) from error
+    if len(samples) == 0:
+        raise AudioError(f"{path}: holds no samples; record or copy it again")
+    if 0 < promised < 2**62 and len(samples) < promised:
+        raise AudioError(
+            f"{path}: truncated ({len(samples)} of {promised} samples); copy the file again"
+        )
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{path}: holds NaN or infinite samples; export it again")
+    return Audio(mix_to_mono(samples), sample_rate)
+
+
+def write_audio(path: str | os.PathLike[str], audio: Audio, comment: str = "") -> None:
+    """Write a clip in the format that the file name asks for, whole or not at all.
+
+    The clip is turned down, never clipped, if it exceeds full scale.
+
+    Args:
+        path: its suffix chooses WAV, FLAC, Ogg Vorbis, Opus, MP3 or AIFF.
+        audio: what to write.
+        comment: goes into the file's metadata.
+
+    Raises:
+        AudioError: unknown suffix, missing or unwritable folder, disk full, or samples that are
+            not finite.
+    """
+    path = Path(path)
+    check_writable(path)
+    waveform, sample_rate = audio
+    if not np.isfinite(waveform).all():
+        raise AudioError(f"{path}: refusing to write NaN or infinite samples")
+    file_format, subtype = _FORMATS[path.suffix.lower()]
+    if subtype == "OPUS" and sample_rate not in _OPUS_RATES:
+        waveform, sample_rate = resample(waveform, sample_rate, 48_000), 48_000
+    peak = float(np.abs(waveform).max(initial=0.0))
+    if peak > PEAK_LIMIT:
+        waveform = waveform * np.float32(PEAK_LIMIT / peak)
+    try:
+        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=".vc-", suffix=path.suffix)
+    except OSError as error:
+        raise AudioError(f"{path}: cannot write there ({error.strerror})") from error
+    os.close(handle)
+    try:
+        with soundfile.SoundFile(
+            beside, "w", sample_rate, channels=1, format=file_format, subtype=subtype
+        ) as file:
+            if comment:  # libsndfile refuses an empty one
+                file.comment = comment
+            # libsndfile's Ogg writers overflow their stack on very long single writes
+            for start in range(0, len(waveform), sample_rate):
+                file.write(waveform[start : start + sample_rate])
+        os.chmod(beside, 0o666 & ~_umask())
+        os.replace(beside, path)
+    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+        raise AudioError(f"{path}: writing failed ({error}); is the disk full?") from error
+    finally:
+        Path(beside).unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Refuse an output name before any work is done for it.
+
+    Raises:
+        AudioError: unknown suffix, or a folder that is missing or cannot be written.
+    """
+    if path.suffix.lower() not in _FORMATS:
+        raise AudioError(f"{path}: cannot write this type; end the name in {', '.join(_FORMATS)}")
+    if path.is_dir():
+        raise AudioError(f"{path}: is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise AudioError(f"{path}: folder {path.parent} does not exist; create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise AudioError(f"{path}: folder {path.parent} cannot be written; choose another")
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def mix_to_mono(samples: npt.NDArray[np.float32]) -> Waveform:
+    """Average the channels of `(samples, channels)` into `(samples,)`."""
+    return np.ascontiguousarray(samples.mean(axis=1), dtype=np.float32)
+
+
+def resample(waveform: Waveform, from_rate: int, to_rate: int) -> Waveform:
+    """Resample `(samples,)` between rates in Hz with soxr's high-quality band-limited filter."""
+    if from_rate == to_rate:
+        return waveform
+    return soxr.resample(waveform, from_rate, to_rate).astype(np.float32, copy=False)
+
+
+def fit_length(waveform: Waveform, samples: int) -> Waveform:
+    """Cut or zero-pad the end of a waveform to exactly `samples`."""
+    return np.pad(waveform[:samples], (0, max(0, samples - len(waveform))))
+
+
+def frame_levels_db(waveform: Waveform, sample_rate: int) -> npt.NDArray[np.float64]:
+    """Level of overlapping 20 ms frames every 10 ms, `(frames,)`, in dBFS (RMS)."""
+    length, hop = round(_FRAME_S * sample_rate), round(_FRAME_HOP_S * sample_rate)
+    padded = np.pad(waveform.astype(np.float64), (0, max(0, length - len(waveform))))
+    energy = np.concatenate([[0.0], np.cumsum(padded**2)])
+    starts = np.arange(0, len(padded) - length + 1, hop)
+    return 10 * np.log10(np.maximum((energy[starts + length] - energy[starts]) / length, 1e-12))
+
+
+def active_level_db(waveform: Waveform, sample_rate: int) -> float:
+    """Level of the active parts of a clip in dBFS, pauses left out.
+
+    Two gates, after ITU-R BS.1770-4 (without its frequency weighting): frames within 50 dB of the
+    loudest are averaged, then those above 10 dB below that average. -inf for silence.
+    """
+    levels = frame_levels_db(waveform, sample_rate)
+    loudest = levels.max()
+    if loudest < SILENCE_DB:
+        return -np.inf
+    levels = levels[levels > loudest - 50]
+    return _mean_level_db(levels[levels > _mean_level_db(levels) - 10])
+
+
+def _mean_level_db(levels: npt.NDArray[np.float64]) -> float:
+    return float(10 * np.log10(np.mean(10 ** (levels / 10))))
+
+
+def normalize_level(waveform: Waveform, sample_rate: int, level_db: float) -> Waveform:
+    """Bring active speech to `level_db` dBFS; silence is returned unchanged."""
+    gain_db = level_db - active_level_db(waveform, sample_rate)
+    if not np.isfinite(gain_db):
+        return waveform
+    return (waveform * 10 ** (gain_db / 20)).astype(np.float32)
+
+
+def trim_silence(waveform: Waveform, sample_rate: int, margin_s: float = 0.05) -> Waveform:
+    """Cut leading and trailing parts more than 30 dB below active speech, but for a margin."""
+    levels = frame_levels_db(waveform, sample_rate)
+    active = np.flatnonzero(levels > active_level_db(waveform, sample_rate) - 30)
+    if active.size == 0:
+        return waveform
+    first = round((active[0] * _FRAME_HOP_S - margin_s) * sample_rate)
+    last = round((active[-1] * _FRAME_HOP_S + _FRAME_S + margin_s) * sample_rate)
+    return waveform[max(0, first) : last]
+
+
+def check_speech(audio: Audio, name: str, min_duration_s: float = MIN_SPEECH_S) -> None:
+    """Refuse what cannot be converted or imitated.
+
+    Args:
+        audio: the clip.
+        name: what the user calls it, for the message.
+        min_duration_s: seconds that are needed between leading and trailing silence.
+
+    Raises:
+        AudioError: wrong shape, NaN, silence, or too short.
+    """
+    waveform = audio.waveform
+    if waveform.ndim != 1:
+        raise AudioError(f"{name}: expected mono samples of shape (samples,), got {waveform.shape}")
+    if not np.isfinite(waveform).all():
+        raise AudioError(f"{name}: holds NaN or infinite samples; export it again")
+    if audio.duration_s < min_duration_s:
+        raise AudioError(
+            f"{name}: only {audio.duration_s:.2f} s long; at least {min_duration_s} s is needed"
+        )
+    if not np.isfinite(active_level_db(waveform, audio.sample_rate)):
+        raise AudioError(f"{name}: is silent; check the microphone or choose another clip")
+    speech_s = len(trim_silence(waveform, audio.sample_rate, margin_s=0.0)) / audio.sample_rate
+    if speech_s < min_duration_s:
+        raise AudioError(
+            f"{name}: only {speech_s:.2f} s of it is not silence; "
+            f"at least {min_duration_s} s is needed"
+        )

@@ -1,0 +1,168 @@
+"""A checkpoint is a folder: `model.safetensors` and the `config.json` that says what it is.
+
+The class of a network comes from a closed registry here, never from a path inside a file; nothing
+is ever unpickled; weights are checked against the hash that was written with them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import nn
+
+import vc
+from vc.config import AutoencoderConfig, FeatureConfig, VocoderConfig, from_dict, to_dict
+from vc.errors import CheckpointError, ConfigError
+from vc.model.autoencoder import Autoencoder
+from vc.vocoder.source_filter import SourceFilterVocoder
+
+FORMAT_VERSION = 1
+WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
+
+C = TypeVar("C", AutoencoderConfig, VocoderConfig)
+M = TypeVar("M", bound=nn.Module)
+Kind = Literal["autoencoder", "vocoder"]
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What a checkpoint says of itself."""
+
+    kind: Kind
+    step: int
+    package_version: str
+    features: FeatureConfig
+    model: dict[str, Any]
+    metrics: dict[str, float]
+    sha256: str
+    folder: Path
+
+
+def save_checkpoint(
+    module: Autoencoder | SourceFilterVocoder,
+    folder: Path,
+    step: int,
+    metrics: dict[str, float],
+) -> None:
+    """Write a network's folder, each file whole or not at all.
+
+    Weights are stored in half precision; loading them and saving again changes nothing.
+
+    Args:
+        module: the network; carries its own configurations.
+        folder: made if missing.
+        step: training steps so far.
+        metrics: figures measured on held-out speech, for the record.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {
+        name: value.detach().half().contiguous().cpu()
+        for name, value in module.state_dict().items()
+    }
+    data = save(weights)
+    kind: Kind = "autoencoder" if isinstance(module, Autoencoder) else "vocoder"
+    description = {
+        "format_version": FORMAT_VERSION,
+        "kind": kind,
+        "package_version": vc.__version__,
+        "step": step,
+        "features": to_dict(module.features),
+        "model": to_dict(module.config),
+        "metrics": metrics,
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    _write(folder / WEIGHTS_FILE, data)
+    _write(folder / CONFIG_FILE, (json.dumps(description, indent=2) + "\n").encode())
+
+
+def inspect_checkpoint(folder: Path) -> CheckpointInfo:
+    """Read a checkpoint's description without its weights.
+
+    Raises:
+        CheckpointError: no such checkpoint, or one that this version cannot read.
+    """
+    path = folder / CONFIG_FILE
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CheckpointError(f"{folder}: no checkpoint there ({path.name} is missing)") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: damaged; copy the checkpoint again") from error
+    if not isinstance(stored, dict) or "format_version" not in stored or "kind" not in stored:
+        raise CheckpointError(f"{path}: not a checkpoint of this program")
+    if stored["format_version"] != FORMAT_VERSION:
+        raise CheckpointError(
+            f"{path}: format {stored['format_version']}, but this program reads "
+            f"{FORMAT_VERSION}; install the version that wrote it ({stored.get('package_version')})"
+        )
+    try:
+        return CheckpointInfo(
+            kind=stored["kind"],
+            step=stored["step"],
+            package_version=stored["package_version"],
+            features=from_dict(FeatureConfig, stored["features"], "features"),
+            model=stored["model"],
+            metrics=stored["metrics"],
+            sha256=stored["sha256"],
+            folder=folder,
+        )
+    except (KeyError, ConfigError) as error:
+        raise CheckpointError(f"{path}: damaged or foreign ({error})") from error
+
+
+def load_autoencoder(folder: Path) -> Autoencoder:
+    """Load an autoencoder in evaluation mode on the CPU."""
+    info = _inspect_kind(folder, "autoencoder")
+    config = _model_config(AutoencoderConfig, info)
+    return _with_weights(Autoencoder(config, info.features), info)
+
+
+def load_vocoder(folder: Path) -> SourceFilterVocoder:
+    """Load a vocoder in evaluation mode on the CPU."""
+    info = _inspect_kind(folder, "vocoder")
+    config = _model_config(VocoderConfig, info)
+    return _with_weights(SourceFilterVocoder(config, info.features), info)
+
+
+def _inspect_kind(folder: Path, kind: Kind) -> CheckpointInfo:
+    info = inspect_checkpoint(folder)
+    if info.kind != kind:
+        raise CheckpointError(f"{folder}: holds a {info.kind}, where a {kind} is needed")
+    return info
+
+
+def _model_config(cls: type[C], info: CheckpointInfo) -> C:
+    try:
+        return from_dict(cls, info.model, "model")
+    except ConfigError as error:
+        raise CheckpointError(f"{info.folder / CONFIG_FILE}: {error}") from error
+
+
+def _with_weights(module: M, info: CheckpointInfo) -> M:
+    path = info.folder / WEIGHTS_FILE
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    if hashlib.sha256(data).hexdigest() != info.sha256:
+        raise CheckpointError(f"{path}: damaged (its hash is not the recorded one); copy it again")
+    try:
+        weights = load(data)
+        module.load_state_dict({k: v.float() for k, v in weights.items()}, strict=True)
+    except (SafetensorError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path}: does not fit its configuration ({reason})") from error
+    return module.eval().requires_grad_(False)
+
+
+def _write(path: Path, data: bytes) -> None:
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_bytes(data)
+    os.replace(beside, path)

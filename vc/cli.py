@@ -1,0 +1,196 @@
+"""The command `vc`: the only module that prints, and where errors become one line and status 2."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import vc
+from vc.errors import VCError
+
+if TYPE_CHECKING:
+    from vc.convert import Pitch
+
+EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options) or 0
+    except VCError as error:
+        print(f"vc {options.command}: {error}", file=sys.stderr)
+        return EXIT_USER_ERROR
+    except KeyboardInterrupt:
+        print(f"vc {options.command}: interrupted; nothing half-written is left", file=sys.stderr)
+        return EXIT_INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="vc", description="Voice conversion on an ordinary CPU.")
+    parser.add_argument("--version", action="version", version=f"vc {vc.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    convert = commands.add_parser("convert", help="say one clip's words in another's voice")
+    convert.add_argument("source", type=Path, help="clip whose words are kept")
+    convert.add_argument(
+        "references", type=Path, nargs="+", metavar="reference", help="clips of the wanted voice"
+    )
+    convert.add_argument("-o", "--output", type=Path, required=True, help="WAV, FLAC, Ogg, ...")
+    convert.add_argument(
+        "--pitch",
+        type=_pitch,
+        default="match",
+        help="match the reference (default), keep the source's, or shift by semitones, e.g. +3",
+    )
+    convert.add_argument("--sample-rate", type=int, help="of the output in Hz; the source's own")
+    convert.add_argument("--vocoder", choices=["neural", "griffin-lim"], default="neural")
+    convert.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+    _add_checkpoint(convert)
+    convert.set_defaults(run=_convert)
+
+    info = commands.add_parser("info", help="describe the model, or an audio file")
+    info.add_argument("clips", type=Path, nargs="*", help="audio files to describe")
+    _add_checkpoint(info)
+    info.set_defaults(run=_info)
+
+    prepare = commands.add_parser("prepare", help="turn a corpus folder into cached features")
+    prepare.add_argument("corpus", type=Path, help="folder of speaker/utterance files")
+    prepare.add_argument("-o", "--output", type=Path, required=True, help="cache folder")
+    prepare.add_argument("--exclude", type=Path, help="TSV of corpus, speaker never to train on")
+    prepare.add_argument("--skip", action="append", default=[], help="corpus folder to pass over")
+    prepare.add_argument("--workers", type=int, help="processes; all cores by default")
+    prepare.set_defaults(run=_prepare)
+
+    train = commands.add_parser("train", help="train the network that a recipe describes")
+    train.add_argument("recipe", type=Path, help="TOML file, kind = autoencoder or vocoder")
+    train.add_argument("--cache", type=Path, required=True, help="folder that `vc prepare` wrote")
+    train.add_argument("-o", "--output", type=Path, required=True, help="run folder; resumes")
+    train.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    train.add_argument("--device", default="auto", help="auto (default), cpu, cuda, mps")
+    train.set_defaults(run=_train)
+
+    evaluate = commands.add_parser("evaluate", help="score conversions of a table of pairs")
+    evaluate.add_argument("pairs", type=Path, help="TSV: set, source, reference, transcript")
+    evaluate.add_argument("--root", type=Path, help="folder its paths start from; the table's")
+    evaluate.add_argument("-o", "--output", type=Path, help="folder for clips and scores.json")
+    evaluate.add_argument("--converted", type=Path, help="score this folder's clips instead")
+    evaluate.add_argument("--every", type=int, default=1, help="only each n-th pair, for a look")
+    _add_checkpoint(evaluate)
+    evaluate.set_defaults(run=_evaluate)
+    return parser
+
+
+def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--checkpoint", type=Path, help="model folder; the shipped one by default")
+
+
+def _pitch(text: str) -> Pitch:
+    if text in ("match", "keep"):
+        return text  # type: ignore[return-value]
+    try:
+        semitones = float(text)
+    except ValueError:
+        semitones = float("nan")
+    if not -36 <= semitones <= 36:
+        raise argparse.ArgumentTypeError(f"{text!r}: use match, keep, or -36 to +36 semitones")
+    return semitones
+
+
+def _convert(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from vc.audio import check_writable, write_audio
+    from vc.convert import COMMENT, load
+
+    check_writable(options.output)
+    with tqdm(total=100, desc="converting", unit="%", disable=options.quiet, leave=False) as bar:
+
+        def show(share: float) -> None:
+            bar.update(round(100 * share) - bar.n)
+
+        converter = load(options.checkpoint, vocoder=options.vocoder)
+        converted = converter.convert(
+            options.source, options.references, options.pitch, options.sample_rate, show
+        )
+    write_audio(options.output, converted, COMMENT)
+    if not options.quiet:
+        print(f"{options.output}: {converted.duration_s:.2f} s at {converted.sample_rate} Hz")
+
+
+def _info(options: argparse.Namespace) -> None:
+    if options.clips:
+        from vc.audio import active_level_db, read_audio
+
+        for clip in options.clips:
+            audio = read_audio(clip)
+            level = active_level_db(audio.waveform, audio.sample_rate)
+            duration, rate = audio.duration_s, audio.sample_rate
+            print(f"{clip}: {duration:.2f} s, {rate} Hz, speech at {level:.1f} dBFS")
+        return
+    from vc.checkpoint import inspect_checkpoint
+    from vc.convert import SHIPPED
+
+    folder = options.checkpoint or SHIPPED
+    print(f"vc {vc.__version__}\nmodel {folder}")
+    for part in ("autoencoder", "vocoder"):
+        info = inspect_checkpoint(folder / part)
+        size = (info.folder / "model.safetensors").stat().st_size / 1e6
+        print(f"\n{part}: {size:.1f} MB, {info.step} steps, sha256 {info.sha256[:12]}")
+        for name, value in sorted(info.metrics.items()):
+            print(f"  held-out {name}: {value:.3f}")
+        for name, value in info.model.items():
+            print(f"  {name} = {value}")
+    rate = info.features.sample_rate
+    print(f"\nfeatures: {rate} Hz, hop {info.features.hop_length}, {info.features.n_mels} mels")
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from vc.config import FeatureConfig
+    from vc.corpus import prepare, read_exclusions
+
+    exclude = read_exclusions(options.exclude) if options.exclude else frozenset()
+    report = prepare(
+        options.corpus,
+        options.output,
+        FeatureConfig(),
+        exclude,
+        frozenset(options.skip),
+        options.workers,
+    )
+    speech = [u for u in report.utterances if u.split != "noise"]
+    hours = sum(u.seconds for u in speech) / 3600
+    speakers = len({u.speaker for u in speech})
+    print(f"{options.output}: {len(speech)} clips, {hours:.2f} hours, {speakers} speakers")
+    for file, reason in report.left_out:
+        print(f"left out {file}: {reason}")
+
+
+def _train(options: argparse.Namespace) -> None:
+    from vc.training.run import pick_device, train
+
+    device = pick_device(options.device)
+    metrics = train(options.recipe, options.cache, options.output, options.set, device, print)
+    for name, value in metrics.items():
+        print(f"{name}: {value:.4f}")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from vc.evaluation.run import evaluate
+
+    root = options.root or options.pairs.parent
+    print(
+        evaluate(
+            options.pairs,
+            root,
+            options.checkpoint,
+            options.output,
+            options.converted,
+            options.every,
+        )
+    )

@@ -1,0 +1,268 @@
+"""Typed configuration: frozen dataclasses, read from TOML recipes and from checkpoints' JSON.
+
+One rule for every section: unknown keys are errors, types are checked, ranges are checked in
+`__post_init__`. A recipe may name a `base` recipe and then holds only what differs from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+from vc.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True)
+class FeatureConfig:
+    """How a waveform becomes log-mel frames and an F0 track; travels with every checkpoint."""
+
+    sample_rate: int = 16_000  # Hz
+    n_fft: int = 1024
+    win_length: int = 1024  # samples
+    hop_length: int = 256  # samples between frames
+    n_mels: int = 80  # Slaney mel bands
+    f_min: float = 0.0  # Hz, lower edge of the lowest band
+    f_max: float = 8_000.0  # Hz, upper edge of the highest band
+    log_floor: float = 1e-5  # magnitudes below this are raised to it before the logarithm
+    level_db: float = -26.0  # dBFS of active speech that every clip is brought to
+    f0_min: float = 60.0  # Hz
+    f0_max: float = 600.0  # Hz
+
+    def __post_init__(self) -> None:
+        _require(self.win_length <= self.n_fft, "features: win_length must not exceed n_fft")
+        _require(
+            0 < self.hop_length <= self.win_length, "features: hop_length must be in 1..win_length"
+        )
+        _require(
+            0 <= self.f_min < self.f_max <= self.sample_rate / 2,
+            "features: need 0 <= f_min < f_max <= sample_rate / 2",
+        )
+        _require(0 < self.f0_min < self.f0_max, "features: need 0 < f0_min < f0_max")
+        _require(self.log_floor > 0, "features: log_floor must be positive")
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second."""
+        return self.sample_rate / self.hop_length
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """Sizes of the content encoder, speaker encoder and decoder."""
+
+    n_mels: int = 80
+    width: int = 256  # channels inside content encoder and decoder
+    expansion: int = 3  # inner width of a block, in multiples of its width
+    kernel_size: int = 7  # frames each block looks at
+    content_blocks: int = 6
+    content_dim: int = 16
+    content_stride: int = 2  # mel frames per content frame
+    input_norm: bool = True  # instance normalisation of the mel that content is read from
+    block_norm: Literal["instance", "layer"] = "instance"  # inside the content encoder
+    bottleneck: Literal["noise", "narrow"] = "noise"
+    bottleneck_noise: float = 0.5  # standard deviation beside unit-variance content
+    speaker_width: int = 192
+    speaker_blocks: int = 4
+    speaker_dim: int = 128
+    decoder_blocks: int = 6
+    f0_bands: int = 32  # radial basis functions over log-F0
+    f0_conditioning: bool = True
+
+    def __post_init__(self) -> None:
+        _require(self.kernel_size % 2 == 1, "autoencoder: kernel_size must be odd")
+        _require(self.content_stride >= 1, "autoencoder: content_stride must be at least 1")
+        _require(self.content_dim >= 1, "autoencoder: content_dim must be at least 1")
+        _require(self.bottleneck_noise >= 0, "autoencoder: bottleneck_noise must not be negative")
+
+
+@dataclass(frozen=True)
+class VocoderConfig:
+    """Sizes of the source-filter vocoder."""
+
+    n_mels: int = 80
+    sample_rate: int = 16_000
+    hop_length: int = 256
+    width: int = 256
+    expansion: int = 3
+    kernel_size: int = 7
+    blocks: int = 6
+    n_fft: int = 512  # of the filters; shorter than the mel's window, for sharp consonants
+    filter_hop: int = 128  # samples between filters
+
+    def __post_init__(self) -> None:
+        _require(
+            self.hop_length % self.filter_hop == 0,
+            "vocoder: hop_length must be a multiple of filter_hop",
+        )
+        _require(self.filter_hop * 2 <= self.n_fft, "vocoder: filter_hop must be <= n_fft / 2")
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which cached speech is trained on, and how a batch is cut from it."""
+
+    segment_frames: int = 160
+    batch_size: int = 16
+    validation_clips: int = 24
+    min_clip_s: float = 1.0  # clips with less than this much speech are left out
+    corpus_weights: dict[str, float] = field(default_factory=dict)  # default 1.0 a corpus
+
+    def __post_init__(self) -> None:
+        _require(self.segment_frames >= 16, "data: segment_frames must be at least 16")
+        _require(self.batch_size >= 1, "data: batch_size must be at least 1")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with linear warm-up and cosine decay."""
+
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 5e-5
+    warmup_steps: int = 300
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    ema_decay: float = 0.999
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How long, how often, on what."""
+
+    steps: int = 20_000
+    seed: int = 0
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
+    checkpoint_every: int = 500
+    validate_every: int = 500
+    log_every: int = 50
+
+    def __post_init__(self) -> None:
+        _require(self.steps >= 1, "run: steps must be at least 1")
+
+
+S = TypeVar("S")
+
+
+def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
+    """Build dataclass `cls` from plain values, strictly.
+
+    Args:
+        cls: a dataclass type; nested dataclass fields take nested dictionaries.
+        values: as read from TOML or JSON.
+        where: dotted place inside the whole configuration, for messages.
+
+    Raises:
+        ConfigError: an unknown key (the nearest valid one is named), a wrong type, or a value
+            that the dataclass's own checks refuse.
+    """
+    hints = typing.get_type_hints(cls)
+    known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    arguments: dict[str, Any] = {}
+    for key, value in values.items():
+        place = f"{where}.{key}" if where else key
+        if key not in known:
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"; did you mean '{close[0]}'?" if close else f"; known: {sorted(known)}"
+            raise ConfigError(f"unknown configuration key '{place}'{hint}")
+        arguments[key] = _checked(hints[key], value, place)
+    try:
+        return cls(**arguments)
+    except TypeError as error:
+        raise ConfigError(f"configuration {where or cls.__name__}: {error}") from error
+
+
+def _checked(hint: Any, value: Any, place: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, dict):
+            raise ConfigError(f"'{place}' must be a section, not {value!r}")
+        return from_dict(typing.cast(type, hint), value, place)
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        if value not in typing.get_args(hint):
+            raise ConfigError(f"'{place}' must be one of {typing.get_args(hint)}, not {value!r}")
+        return value
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in typing.get_args(hint):
+            return None
+        (hint,) = (a for a in typing.get_args(hint) if a is not type(None))
+        return _checked(hint, value, place)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise ConfigError(f"'{place}' must be a section, not {value!r}")
+        return {k: _checked(typing.get_args(hint)[1], v, f"{place}.{k}") for k, v in value.items()}
+    if origin is tuple:
+        item = typing.get_args(hint)[0]
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"'{place}' must be a list, not {value!r}")
+        return tuple(_checked(item, v, place) for v in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ConfigError(f"'{place}' must be {hint.__name__}, not {value!r}")
+    return value
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain nested dictionary of a configuration dataclass, ready for JSON."""
+    return dataclasses.asdict(config)
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Read a TOML recipe; `base = "other.toml"` (relative to it) is read first and overlaid.
+
+    Raises:
+        ConfigError: the file is missing, is not TOML, or its bases form a circle.
+    """
+    return _read_recipe(path, ())
+
+
+def _read_recipe(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    if path in seen:
+        raise ConfigError(f"{path}: recipes name each other as base in a circle")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the recipe ({error.strerror})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML ({error})") from error
+    base = values.pop("base", None)
+    if base is None:
+        return values
+    return _overlay(_read_recipe(path.parent / base, (*seen, path)), values)
+
+
+def _overlay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in top.items():
+        below = merged.get(key)
+        both_sections = isinstance(value, dict) and isinstance(below, dict)
+        merged[key] = _overlay(below, value) if both_sections else value  # type: ignore[arg-type]
+    return merged
+
+
+def apply_overrides(values: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+    """Overlay `section.key=value` strings (values in TOML syntax) on recipe values."""
+    for override in overrides:
+        name, equals, text = override.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {override}: write it as section.key=value")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text
+        for part in reversed(name.strip().split(".")):
+            value = {part: value}
+        values = _overlay(values, value)
+    return values

@@ -1,0 +1,21 @@
+"""The errors a user can cause. The command line prints their one line and exits with status 2."""
+
+
+class VCError(ValueError):
+    """Base of every error whose message is meant for the user: what, which file, what to do."""
+
+
+class AudioError(VCError):
+    """A clip cannot be read, is not usable speech, or cannot be written."""
+
+
+class ConfigError(VCError):
+    """A configuration has an unknown key, a wrong type or a value out of range."""
+
+
+class CheckpointError(VCError):
+    """A checkpoint folder is missing, damaged, foreign or of another format version."""
+
+
+class DataError(VCError):
+    """A corpus, manifest or feature cache cannot be used."""

@@ -1,0 +1,1 @@
+"""Scoring conversions. Nothing here is used to convert, and no judge is ever trained against."""

@@ -1,0 +1,60 @@
+"""Log-mel spectrogram, as a module whose filterbank is a buffer (no module-level caches)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torchaudio.functional import melscale_fbanks
+
+from vc.config import FeatureConfig
+
+
+class LogMel(nn.Module):
+    """Waveform `(batch, samples)` -> log Slaney mel magnitudes `(batch, n_mels, frames)`.
+
+    Frames are centred (reflect padding): frame `t` lies around sample `t * hop_length`. These are
+    the numbers of `librosa.feature.melspectrogram(power=1, pad_mode="reflect")`, floored, in
+    natural log.
+    """
+
+    def __init__(self, config: FeatureConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.register_buffer("window", torch.hann_window(config.win_length), persistent=False)
+        self.register_buffer("filterbank", mel_filterbank(config), persistent=False)
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """See the class."""
+        config = self.config
+        pad_mode = "reflect" if waveform.shape[-1] > config.n_fft // 2 else "constant"
+        spectrum = torch.stft(
+            waveform,
+            config.n_fft,
+            config.hop_length,
+            config.win_length,
+            window=self.get_buffer("window"),
+            center=True,
+            pad_mode=pad_mode,
+            return_complex=True,
+        )
+        mel = self.get_buffer("filterbank") @ spectrum.abs()
+        return mel.clamp(min=config.log_floor).log()
+
+
+def mel_filterbank(config: FeatureConfig) -> Tensor:
+    """Slaney-scale, area-normalised triangular filters, `(n_mels, n_fft / 2 + 1)`."""
+    filters = melscale_fbanks(
+        config.n_fft // 2 + 1,
+        config.f_min,
+        config.f_max,
+        config.n_mels,
+        config.sample_rate,
+        norm="slaney",
+        mel_scale="slaney",
+    )
+    return filters.T.contiguous()
+
+
+def num_frames(samples: int, hop_length: int) -> int:
+    """Mel frames of a clip of `samples` samples."""
+    return samples // hop_length + 1

@@ -1,0 +1,79 @@
+"""Pure loss functions on waveforms, spectra and latents."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+STFT_SIZES = (256, 512, 1024, 2048)
+
+
+def stft_magnitude(waveform: Tensor, n_fft: int) -> Tensor:
+    """Magnitude spectrum of `(batch, samples)`, hop a quarter of the window."""
+    window = torch.hann_window(n_fft, device=waveform.device)
+    spectrum = torch.stft(waveform, n_fft, n_fft // 4, window=window, return_complex=True)
+    power = spectrum.real.square() + spectrum.imag.square()
+    return torch.sqrt(power + 1e-9)  # differentiable at silence
+
+
+def multi_resolution_stft_loss(
+    waveform: Tensor, target: Tensor, sizes: tuple[int, ...] = STFT_SIZES
+) -> Tensor:
+    """Log-magnitude distance plus spectral convergence over several windows.
+
+    Yamamoto et al. 2020 (Parallel WaveGAN, arXiv:1910.11480).
+
+    Args:
+        waveform: `(batch, samples)`.
+        target: `(batch, samples)`.
+        sizes: window lengths in samples.
+    """
+    total = waveform.new_zeros(())
+    for n_fft in sizes:
+        predicted, wanted = stft_magnitude(waveform, n_fft), stft_magnitude(target, n_fft)
+        log_distance = (predicted.log() - wanted.log()).abs().mean()
+        difference = (predicted - wanted).flatten(1).norm(dim=1)
+        convergence = (difference / wanted.flatten(1).norm(dim=1).clamp(min=1e-3)).mean()
+        total = total + log_distance + convergence
+    return total / len(sizes)
+
+
+def contrastive_loss(
+    content: Tensor, other: Tensor, temperature: float = 0.1, guard: int = 1
+) -> Tensor:
+    """Each frame must find itself in another version of the same clip (InfoNCE).
+
+    van den Oord et al. 2018 (arXiv:1807.03748). All candidates come from one clip, hence from one
+    speaker: knowing the speaker does not help, knowing the sound does.
+
+    Args:
+        content: `(batch, content_dim, content_frames)`.
+        other: the same frames under another perturbation, or after a swap; same shape.
+        temperature: of the softmax over cosine similarities.
+        guard: neighbours on either side that do not count as wrong answers.
+    """
+    a = functional.normalize(content.float(), dim=1)
+    b = functional.normalize(other.float(), dim=1)
+    logits = a.transpose(1, 2) @ b / temperature  # (B, T, T)
+    frames = torch.arange(logits.shape[-1], device=logits.device)
+    distance = (frames[:, None] - frames[None, :]).abs()
+    near = (distance > 0) & (distance <= guard)
+    logits = logits.masked_fill(near, -1e4)
+    targets = frames.expand(len(logits), -1)
+    return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+def margin_softmax_loss(
+    cosines: Tensor, labels: Tensor, margin: float = 0.15, scale: float = 24.0
+) -> Tensor:
+    """Classification with an additive cosine margin (CosFace, Wang et al. 2018, arXiv:1801.09414).
+
+    Args:
+        cosines: `(batch, classes)` between unit embeddings and unit class vectors.
+        labels: `(batch,)`.
+        margin: taken off the right class's cosine.
+        scale: of the softmax.
+    """
+    right = functional.one_hot(labels, cosines.shape[1]).to(cosines.dtype)
+    return functional.cross_entropy(scale * (cosines - margin * right), labels)

@@ -1,0 +1,1 @@
+"""The disentangling autoencoder: two encoders, a bottleneck and a decoder."""

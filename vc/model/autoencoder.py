@@ -1,0 +1,84 @@
+"""The disentangling autoencoder: a clip's latent is the pair (content, speaker embedding)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vc.config import AutoencoderConfig, FeatureConfig
+from vc.model.bottleneck import make_bottleneck
+from vc.model.content_encoder import ContentEncoder
+from vc.model.decoder import Decoder
+from vc.model.speaker_encoder import SpeakerEncoder
+
+
+class Latent(NamedTuple):
+    """What an autoencoder knows of a batch of clips."""
+
+    content: Tensor  # (batch, content_dim, content_frames): what is said
+    speaker_embedding: Tensor  # (batch, speaker_dim): who says it
+
+
+class Autoencoder(nn.Module):
+    """Log-mel -> (content, speaker embedding) -> log-mel.
+
+    Converting is swapping: decode one clip's content with another's speaker embedding.
+
+    Args:
+        config: sizes.
+        features: what the mels are; travels with the weights.
+    """
+
+    def __init__(self, config: AutoencoderConfig, features: FeatureConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.features = features
+        self.register_buffer("mel_mean", torch.full((config.n_mels,), -5.0))
+        self.register_buffer("mel_scale", torch.full((config.n_mels,), 2.0))
+        self.content_encoder = ContentEncoder(config)
+        self.bottleneck = make_bottleneck(config)
+        self.speaker_encoder = SpeakerEncoder(config)
+        self.decoder = Decoder(config, features)
+
+    def set_statistics(self, mean: Tensor, scale: Tensor) -> None:
+        """Set the mel mean and standard deviation of each band, `(n_mels,)`, of the corpus."""
+        self.get_buffer("mel_mean").copy_(mean)
+        self.get_buffer("mel_scale").copy_(scale)
+
+    def normalize(self, log_mel: Tensor) -> Tensor:
+        """Standardise each band of `(batch, n_mels, frames)` by the corpus statistics."""
+        return (log_mel - self.get_buffer("mel_mean")[:, None]) / self.get_buffer("mel_scale")[
+            :, None
+        ]
+
+    def encode(self, log_mel: Tensor) -> Latent:
+        """Both latents of `(batch, n_mels, frames)`."""
+        return Latent(self.encode_content(log_mel), self.encode_speaker(log_mel))
+
+    def encode_content(self, log_mel: Tensor) -> Tensor:
+        """`(batch, n_mels, frames)` -> `(batch, content_dim, content_frames)`."""
+        return self.bottleneck(self.content_encoder(self.normalize(log_mel)))
+
+    def encode_speaker(self, log_mel: Tensor) -> Tensor:
+        """`(batch, n_mels, frames)` -> unit vectors `(batch, speaker_dim)`."""
+        return self.speaker_encoder(self.normalize(log_mel))
+
+    def decode(self, latent: Latent, log_f0: Tensor, voiced: Tensor) -> Tensor:
+        """Latent and pitch -> log-mel.
+
+        Args:
+            latent: content and speaker, of the same or of different clips.
+            log_f0: `(batch, frames)`, natural log of Hz, interpolated through unvoiced frames.
+            voiced: `(batch, frames)`, 1.0 where voiced.
+
+        Returns:
+            `(batch, n_mels, frames)`.
+        """
+        mel = self.decoder(latent.content, latent.speaker_embedding, log_f0, voiced).float()
+        return mel * self.get_buffer("mel_scale")[:, None] + self.get_buffer("mel_mean")[:, None]
+
+    def forward(self, log_mel: Tensor, log_f0: Tensor, voiced: Tensor) -> Tensor:
+        """Rebuild a clip from its own latent."""
+        return self.decode(self.encode(log_mel), log_f0, voiced)

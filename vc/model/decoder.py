@@ -1,0 +1,76 @@
+"""Decoder: content, speaker and pitch back into a mel-spectrogram."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from vc.config import AutoencoderConfig, FeatureConfig
+from vc.model.layers import ChannelNorm, ConvNeXtBlock
+
+
+class PitchEmbedding(nn.Module):
+    """Log-F0 as activations of overlapping bells over the F0 range, plus the voicing flag."""
+
+    def __init__(self, bands: int, width: int, features: FeatureConfig) -> None:
+        super().__init__()
+        low, high = math.log(features.f0_min), math.log(features.f0_max)
+        self.register_buffer("centres", torch.linspace(low, high, bands), persistent=False)
+        self.band_width = (high - low) / (bands - 1)
+        self.project = nn.Conv1d(bands + 1, width, 1)
+
+    def forward(self, log_f0: Tensor, voiced: Tensor) -> Tensor:
+        """Map `(batch, frames)` twice to `(batch, width, frames)`."""
+        distance = (log_f0.unsqueeze(1) - self.get_buffer("centres")[:, None]) / self.band_width
+        bells = torch.exp(-0.5 * distance.square()) * voiced.unsqueeze(1)  # (B, bands, T)
+        return self.project(torch.cat([bells, voiced.unsqueeze(1)], dim=1))
+
+
+class Decoder(nn.Module):
+    """Content, speaker, pitch -> normalised mel.
+
+    Content is brought to frame rate, pitch is added, and every block is scaled and shifted by the
+    speaker (FiLM): the reverse of the content encoder's instance normalisation.
+    """
+
+    def __init__(self, config: AutoencoderConfig, features: FeatureConfig) -> None:
+        super().__init__()
+        self.config = config
+        width, kernel = config.width, config.kernel_size
+        self.embed = nn.Conv1d(config.content_dim, width, 3, padding=1)
+        self.pitch = PitchEmbedding(config.f0_bands, width, features)
+        self.speaker = nn.Sequential(
+            nn.Linear(config.speaker_dim, width), nn.GELU(), nn.Linear(width, width), nn.GELU()
+        )
+        self.blocks = nn.ModuleList(
+            ConvNeXtBlock(width, config.expansion, kernel, condition_dim=width)
+            for _ in range(config.decoder_blocks)
+        )
+        self.norm = ChannelNorm(width)
+        self.project = nn.Conv1d(width, config.n_mels, 3, padding=1)
+
+    def forward(
+        self, content: Tensor, speaker_embedding: Tensor, log_f0: Tensor, voiced: Tensor
+    ) -> Tensor:
+        """Decode.
+
+        Args:
+            content: `(batch, content_dim, content_frames)`.
+            speaker_embedding: `(batch, speaker_dim)`, unit length.
+            log_f0: `(batch, frames)`, natural log of Hz.
+            voiced: `(batch, frames)`, 1.0 where voiced.
+
+        Returns:
+            `(batch, n_mels, frames)`.
+        """
+        frames = log_f0.shape[-1]
+        x = self.embed(content).repeat_interleave(self.config.content_stride, dim=-1)[..., :frames]
+        if self.config.f0_conditioning:
+            x = x + self.pitch(log_f0, voiced)
+        # a unit vector of many dimensions has small entries: bring them to about one
+        condition = self.speaker(speaker_embedding * self.config.speaker_dim**0.5)
+        for block in self.blocks:
+            x = block(x, condition)
+        return self.project(self.norm(x))

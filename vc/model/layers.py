@@ -1,0 +1,92 @@
+"""The one convolutional block that all networks here are made of, and its two conditionings.
+
+Letters in shape comments: B batch, C channels, T frames, S speaker dimensions.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def instance_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
+    """Zero mean and unit variance over time for each channel of `(batch, channels, frames)`.
+
+    What this removes is what stays the same throughout a clip: timbre and recording channel
+    (Chou & Lee 2019, arXiv:1904.05742). Computed in float32 whatever the input's precision.
+    """
+    wide = x.float()
+    mean = wide.mean(dim=-1, keepdim=True)
+    variance = wide.var(dim=-1, keepdim=True, unbiased=False)
+    return ((wide - mean) * torch.rsqrt(variance + eps)).to(x.dtype)
+
+
+class ChannelNorm(nn.Module):
+    """Layer normalisation over the channels of `(batch, channels, frames)`."""
+
+    def __init__(self, channels: int, affine: bool = True) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels, elementwise_affine=affine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        return self.norm(x.transpose(1, 2)).transpose(1, 2)  # (B, C, T) -> (B, T, C) and back
+
+
+class InstanceNorm(nn.Module):
+    """`instance_norm` as a module, without learnt scale: nothing puts the timbre back."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """See the class."""
+        return instance_norm(x)
+
+
+class ConvNeXtBlock(nn.Module):
+    """Depthwise convolution over time, then a two-layer perceptron a frame, with a residual.
+
+    The one-dimensional form of Liu et al. 2022 (arXiv:2201.03545), as in Vocos (Siuzdak 2023).
+    With `condition_dim`, normalised activations are scaled and shifted by a linear function of a
+    vector a clip (FiLM, Perez et al. 2018; with instance norm it is AdaIN).
+
+    Args:
+        channels: width of input and output.
+        expansion: inner width in multiples of `channels`.
+        kernel_size: frames seen, odd.
+        norm: over time ("instance") or over channels ("layer").
+        condition_dim: size of the conditioning vector; 0 for none.
+        layer_scale: initial size of the residual branch.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        expansion: int,
+        kernel_size: int,
+        norm: Literal["instance", "layer"] = "layer",
+        condition_dim: int = 0,
+        layer_scale: float = 0.3,
+    ) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv1d(
+            channels, channels, kernel_size, padding=kernel_size // 2, groups=channels
+        )
+        affine = condition_dim == 0
+        self.norm = InstanceNorm() if norm == "instance" else ChannelNorm(channels, affine)
+        self.expand = nn.Linear(channels, expansion * channels)
+        self.contract = nn.Linear(expansion * channels, channels)
+        self.layer_scale = nn.Parameter(torch.full((channels,), layer_scale))
+        self.film = nn.Linear(condition_dim, 2 * channels) if condition_dim else None
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Map `(batch, channels, frames)` to the same shape; `condition` is `(batch, dim)`."""
+        y = self.norm(self.depthwise(x))
+        if self.film is not None:
+            assert condition is not None
+            scale, shift = self.film(condition).unsqueeze(-1).chunk(2, dim=1)  # (B, C, 1) each
+            y = y * (1 + scale) + shift
+        y = y.transpose(1, 2)  # (B, C, T) -> (B, T, C)
+        y = self.contract(functional.gelu(self.expand(y))) * self.layer_scale
+        return x + y.transpose(1, 2)  # (B, T, C) -> (B, C, T)

@@ -1,0 +1,264 @@
+"""Training task of the autoencoder: rebuild, disentangle, and make the swap hold.
+
+Each step rebuilds clean mels from perturbed ones with the speaker vector of another piece of the
+same speaker. The further losses each close one way in which a swap can fail; every weight can be
+set to 0 in the recipe.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vc.checkpoint import save_checkpoint
+from vc.config import AutoencoderConfig, DataConfig, FeatureConfig, OptimizerConfig, RunConfig
+from vc.errors import DataError
+from vc.losses import contrastive_loss, margin_softmax_loss
+from vc.model.autoencoder import Autoencoder, Latent
+from vc.model.layers import instance_norm
+from vc.training.data import Segments, SpeechData
+from vc.training.discriminators import MelDiscriminator, discriminator_loss, generator_loss
+from vc.training.loop import apply_gradients, make_optimizer, update_average
+from vc.training.perturb import PerturbConfig, perturb
+from vc.training.phones import PhoneHead, PhoneLabels
+
+
+@dataclass(frozen=True)
+class AutoencoderLossConfig:
+    """Weights of the losses; 0 turns one off and saves its cost."""
+
+    reconstruction: float = 1.0
+    speaker: float = 0.05  # the speaker vector names the training speaker
+    contrastive: float = 0.1  # content is the same under another perturbation
+    ctc: float = 0.1  # content tells phones, where transcripts exist
+    swap_from: int = 2_000  # step at which the losses below begin
+    swap_content: float = 0.1  # content of the swapped decode is the source's
+    swap_speaker: float = 0.5  # speaker of the swapped decode is the reference's
+    adversarial: float = 0.1  # decodes look real for the speaker
+
+
+@dataclass(frozen=True)
+class AutoencoderRecipe:
+    """Everything that one autoencoder training run is made of."""
+
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    loss: AutoencoderLossConfig = field(default_factory=AutoencoderLossConfig)
+    perturb: PerturbConfig = field(default_factory=PerturbConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+class AutoencoderTask:
+    """See `vc.training.loop.Task`."""
+
+    def __init__(self, recipe: AutoencoderRecipe, cache: Path, device: torch.device) -> None:
+        self.recipe, self.device = recipe, device
+        config, weights = recipe.autoencoder, recipe.loss
+        self.train_data = SpeechData(cache, "train", recipe.features, recipe.data)
+        self.validation = SpeechData(cache, "validation", recipe.features, recipe.data)
+        try:
+            self.noise: SpeechData | None = SpeechData(cache, "noise", recipe.features, recipe.data)
+        except DataError:
+            self.noise = None
+        self.phones = PhoneLabels(cache, self.train_data) if weights.ctc else None
+
+        torch.manual_seed(recipe.run.seed)
+        self.model = Autoencoder(config, recipe.features).to(device)
+        mels = self.train_data.log_mel[:: max(1, len(self.train_data.log_mel) // 200_000)].float()
+        self.model.set_statistics(mels.mean(0), mels.std(0))
+        self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self.classes = nn.Linear(config.speaker_dim, len(self.train_data.speakers), bias=False)
+        self.phone_head = PhoneHead(
+            config.content_dim, len(self.phones.alphabet) if self.phones else 0
+        )
+        self.discriminator = MelDiscriminator(config.n_mels, config.speaker_dim)
+        self.modules: dict[str, nn.Module] = {
+            "autoencoder": self.model,
+            "average": self.average,
+            "classes": self.classes.to(device),
+            "phone_head": self.phone_head.to(device),
+            "discriminator": self.discriminator.to(device),
+        }
+        trained = chain(
+            self.model.parameters(), self.classes.parameters(), self.phone_head.parameters()
+        )
+        self.optimizers = {
+            "autoencoder": make_optimizer(trained, recipe.optimizer),
+            "discriminator": make_optimizer(self.discriminator.parameters(), recipe.optimizer),
+        }
+
+    def train_step(self, step: int, generator: np.random.Generator) -> dict[str, float]:
+        """One update of the autoencoder and, once swaps count, one of the discriminator."""
+        recipe, weights = self.recipe, self.recipe.loss
+        self.model.train()
+        clips = self.train_data.draw_clips(generator, recipe.data.batch_size)
+        partners = np.array([self.train_data.draw_partner(generator, int(c)) for c in clips])
+        source = self._cut(self.train_data, generator, clips)
+        reference = self._cut(self.train_data, generator, partners)
+        with self._autocast():
+            losses, fakes = self._losses(source, reference, generator, step)
+            if self.phones is not None and step % 2 == 0:
+                losses["ctc"] = self._ctc_loss(generator)
+        total = torch.stack([getattr(weights, k) * v for k, v in losses.items()]).sum()
+        total.backward()
+        optimizer = recipe.optimizer
+        norm = apply_gradients(self.optimizers["autoencoder"], optimizer, step, recipe.run.steps)
+        report = {f"{k}/loss": float(v.detach()) for k, v in losses.items()}
+        if fakes and weights.adversarial:
+            report["discriminator/loss"] = self._discriminator_step(source, fakes, step)
+        update_average(self.average, self.model, optimizer.ema_decay, step)
+        return {**report, "gradient/norm": norm}
+
+    def _losses(
+        self,
+        source: Segments,
+        reference: Segments,
+        generator: np.random.Generator,
+        step: int,
+    ) -> tuple[dict[str, Tensor], list[tuple[Tensor, Tensor]]]:
+        """Losses by configuration name, and the (mel, speaker) decodes to show a discriminator."""
+        weights, model = self.recipe.loss, self.model
+        views = 2 if weights.contrastive and step % 2 else 1
+        perturbed = torch.cat([self._perturb(source.log_mel, generator) for _ in range(views)])
+        content = instance_norm(model.content_encoder(model.normalize(perturbed)))
+        content, *other = content.split(len(source.log_mel))
+        speaker = model.encode_speaker(reference.log_mel)
+        latent = Latent(model.bottleneck(content), speaker)
+        rebuilt = model.decode(latent, source.log_f0, source.voiced)
+        losses = {"reconstruction": (rebuilt - source.log_mel).abs().mean()}
+        if weights.speaker:
+            labels = torch.from_numpy(self.train_data.speaker_of)[source.clips.cpu()]
+            cosines = functional.linear(speaker, functional.normalize(self.classes.weight, dim=-1))
+            losses["speaker"] = margin_softmax_loss(cosines.float(), labels.to(self.device))
+        if other:
+            losses["contrastive"] = contrastive_loss(content, other[0])
+        if step < weights.swap_from:
+            return losses, []
+
+        # half of the batch is swapped: each with a random other one
+        half = slice(0, max(1, len(speaker) // 2))
+        order = torch.arange(len(speaker)).roll(int(generator.integers(1, len(speaker))))
+        other_speaker = speaker[order][half]
+        shift = (self._median_log_f0(reference)[order] - self._median_log_f0(source))[half]
+        swapped = model.decode(
+            Latent(latent.content[half], other_speaker),
+            source.log_f0[half] + shift.clamp(-1.2, 1.2)[:, None],
+            source.voiced[half],
+        )
+        with _frozen(model.content_encoder, model.speaker_encoder):
+            if weights.swap_content:
+                heard = instance_norm(model.content_encoder(model.normalize(swapped)))
+                losses["swap_content"] = contrastive_loss(heard, content[half].detach())
+            if weights.swap_speaker:
+                likeness = model.encode_speaker(swapped) * other_speaker.detach()
+                losses["swap_speaker"] = 1 - likeness.sum(dim=-1).mean()
+        fakes = [
+            (model.normalize(rebuilt), speaker.detach()),
+            (model.normalize(swapped), other_speaker.detach()),
+        ]
+        if weights.adversarial:
+            with _frozen(self.discriminator):
+                scores = [generator_loss(self.discriminator(*fake)[0]) for fake in fakes]
+            losses["adversarial"] = torch.stack(scores).mean()
+        return losses, fakes
+
+    def _ctc_loss(self, generator: np.random.Generator) -> Tensor:
+        assert self.phones is not None
+        batch = self.phones.draw(generator)
+        log_mel = self._perturb(batch.log_mel.to(self.device), generator)
+        return self.phone_head.loss(self.model.encode_content(log_mel), batch)
+
+    def _discriminator_step(
+        self, source: Segments, fakes: list[tuple[Tensor, Tensor]], step: int
+    ) -> float:
+        """Show the discriminator real mels with their own speakers, and both kinds of decodes."""
+        own_speaker = fakes[0][1]
+        with self._autocast():
+            real = self.discriminator(self.model.normalize(source.log_mel), own_speaker)[0]
+            losses = [
+                discriminator_loss(real, self.discriminator(mel.detach(), speaker)[0])
+                for mel, speaker in fakes
+            ]
+        loss = torch.stack(losses).mean()
+        loss.backward()
+        optimizer = self.recipe.optimizer
+        apply_gradients(self.optimizers["discriminator"], optimizer, step, self.recipe.run.steps)
+        return float(loss.detach())
+
+    def _perturb(self, log_mel: Tensor, generator: np.random.Generator) -> Tensor:
+        noise_mel = None
+        if self.noise is not None:
+            clips = self.noise.draw_clips(generator, len(log_mel))
+            noise = self.noise.cut(generator, clips, log_mel.shape[-1])
+            noise_mel = noise.log_mel.to(self.device)
+        floor = self.recipe.features.log_floor
+        return perturb(log_mel, self.recipe.perturb, floor, noise_mel)
+
+    def _median_log_f0(self, segments: Segments) -> Tensor:
+        """Median log-F0 of the voiced frames of each segment, `(batch,)`."""
+        masked = segments.log_f0.masked_fill(segments.voiced == 0, float("nan"))
+        median = masked.nanmedian(dim=-1).values
+        return torch.where(median.isnan(), segments.log_f0.mean(-1), median)
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Rebuild and convert fixed segments of held-out speakers with the averaged weights."""
+        generator = np.random.default_rng(0)
+        data, model = self.validation, self.average
+        clips = np.arange(len(data.utterances))[: self.recipe.data.validation_clips]
+        source = self._cut(data, generator, clips)
+        partners = np.array([data.draw_partner(generator, int(c)) for c in clips])
+        reference = self._cut(data, generator, partners)
+        latent = Latent(
+            model.encode_content(source.log_mel), model.encode_speaker(reference.log_mel)
+        )
+        rebuilt = model.decode(latent, source.log_f0, source.voiced)
+        shift = self._median_log_f0(reference).roll(1) - self._median_log_f0(source)
+        other = latent.speaker_embedding.roll(1, dims=0)
+        swapped = model.decode(
+            Latent(latent.content, other), source.log_f0 + shift[:, None], source.voiced
+        )
+        heard = model.encode(swapped)
+        own = model.encode_speaker(source.log_mel)
+        return {
+            "reconstruction": float((rebuilt - source.log_mel).abs().mean()),
+            "swap_content": float(contrastive_loss(heard.content, latent.content)),
+            "swap_to_reference": float((heard.speaker_embedding * other).sum(-1).mean()),
+            "swap_to_source": float((heard.speaker_embedding * own).sum(-1).mean()),
+        }
+
+    def export(self, folder: Path, step: int, metrics: dict[str, float]) -> None:
+        """Write the averaged weights."""
+        save_checkpoint(self.average, folder, step, metrics)
+
+    def _cut(self, data: SpeechData, generator: np.random.Generator, clips: np.ndarray) -> Segments:
+        segments = data.cut(generator, clips, self.recipe.data.segment_frames)
+        return Segments(*(x.to(self.device) for x in segments))
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.recipe.run.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+
+
+@contextmanager
+def _frozen(*modules: nn.Module) -> Iterator[None]:
+    """Let gradients through the modules but not into their weights."""
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)

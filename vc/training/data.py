@@ -1,0 +1,157 @@
+"""Prepared speech in memory, and the batches that are cut from it.
+
+All cached features are held in flat tensors (an hour takes 180 MB), so that drawing a batch costs
+nothing beside a training step. Everything random is drawn from a generator that the caller seeds
+by the step number: a resumed run sees the same batches.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from tqdm import tqdm
+
+from vc.config import DataConfig, FeatureConfig
+from vc.corpus import Split, feature_file, read_manifest
+from vc.errors import DataError
+from vc.pitch import interpolate_log_f0
+
+
+class Segments(NamedTuple):
+    """A batch of equally long pieces of speech."""
+
+    log_mel: Tensor  # (batch, n_mels, frames)
+    log_f0: Tensor  # (batch, frames), natural log of Hz, interpolated
+    voiced: Tensor  # (batch, frames), 1.0 where voiced
+    clips: Tensor  # (batch,), index of the utterance each was cut from
+
+
+class SpeechData:
+    """All utterances of one split of a prepared cache.
+
+    Args:
+        cache: folder that `vc prepare` wrote.
+        split: "train", "validation" or "noise".
+        features: configuration; must be the cache's own.
+        config: batch sizes and corpus weights.
+        waveforms: also keep samples (the vocoder needs them).
+    """
+
+    def __init__(
+        self,
+        cache: Path,
+        split: Split,
+        features: FeatureConfig,
+        config: DataConfig,
+        waveforms: bool = False,
+    ) -> None:
+        self.features = features
+        self.config = config
+        self.utterances = [
+            u
+            for u in read_manifest(cache)
+            if u.split == split and (u.seconds >= config.min_clip_s or split == "noise")
+        ]
+        if not self.utterances:
+            raise DataError(f"{cache}: no {split} clips of at least {config.min_clip_s} s")
+        mels, log_f0s, voiced, samples = [], [], [], []
+        for utterance in tqdm(self.utterances, f"loading {split}", unit="clip", leave=False):
+            stored = load_file(feature_file(cache, utterance.name))
+            f0 = stored["f0"].numpy()
+            mels.append(stored["log_mel"])
+            log_f0s.append(torch.from_numpy(interpolate_log_f0(f0)))
+            voiced.append(torch.from_numpy(f0 > 0))
+            if waveforms:
+                samples.append(stored["waveform"])
+        self.frames = np.array([len(mel) for mel in mels])
+        self.starts = np.concatenate([[0], np.cumsum(self.frames)[:-1]])
+        self.log_mel = torch.cat(mels)  # (all frames, n_mels), half precision
+        self.log_f0 = torch.cat(log_f0s)
+        self.voiced = torch.cat(voiced)
+        self.waveform = torch.cat(samples) if waveforms else None
+        lengths = np.array([len(s) for s in samples]) if waveforms else np.zeros(0, int)
+        self.sample_starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
+        self.speakers = sorted({u.speaker for u in self.utterances})
+        index = {speaker: i for i, speaker in enumerate(self.speakers)}
+        self.speaker_of = np.array([index[u.speaker] for u in self.utterances])
+        self.clips_of = [np.flatnonzero(self.speaker_of == i) for i in range(len(self.speakers))]
+        self._cumulative = np.cumsum(self._clip_weights())
+
+    @property
+    def hours(self) -> float:
+        """Hours of speech held."""
+        return float(self.frames.sum() / self.features.frame_rate / 3600)
+
+    def _clip_weights(self) -> np.ndarray:
+        """A speaker counts as the square root of its length; its clips share that by length."""
+        speaker_frames = np.bincount(self.speaker_of, self.frames)
+        corpus = [self.config.corpus_weights.get(u.corpus, 1.0) for u in self.utterances]
+        weights = self.frames / np.sqrt(speaker_frames[self.speaker_of]) * np.array(corpus)
+        return weights / weights.sum()
+
+    def draw_clips(self, generator: np.random.Generator, count: int) -> np.ndarray:
+        """Indices of `count` random utterances, speakers balanced."""
+        picks = np.searchsorted(self._cumulative, generator.random(count))
+        return np.minimum(picks, len(self.utterances) - 1)
+
+    def draw_partner(self, generator: np.random.Generator, clip: int) -> int:
+        """Another clip of the same speaker, or the clip itself if it is the only one."""
+        others = self.clips_of[self.speaker_of[clip]]
+        others = others[others != clip]
+        return int(generator.choice(others)) if len(others) else clip
+
+    def cut(self, generator: np.random.Generator, clips: np.ndarray, frames: int) -> Segments:
+        """Random segments of `frames` frames; a shorter clip is repeated until it fills them."""
+        rows = []
+        for clip in clips:
+            length = self.frames[clip]
+            first = generator.integers(max(1, length - frames + 1))
+            rows.append(self.starts[clip] + (first + np.arange(frames)) % length)
+        index = torch.from_numpy(np.stack(rows))  # (B, T)
+        return Segments(
+            self.log_mel[index].float().transpose(1, 2),  # (B, T, M) -> (B, M, T)
+            self.log_f0[index],
+            self.voiced[index].float(),
+            torch.from_numpy(np.asarray(clips)),
+        )
+
+    def cut_with_waveform(
+        self, generator: np.random.Generator, clips: np.ndarray, frames: int
+    ) -> tuple[Segments, Tensor]:
+        """Random segments and their samples, `(batch, frames * hop_length)`.
+
+        Every clip must be at least `frames + 2` frames long.
+        """
+        assert self.waveform is not None
+        hop = self.features.hop_length
+        firsts = [int(generator.integers(self.frames[c] - frames - 1)) for c in clips]
+        first_rows = self.starts[clips] + firsts
+        index = torch.from_numpy(first_rows[:, None] + np.arange(frames))  # (B, T)
+        waveform = torch.stack(
+            [
+                self.waveform[(s := int(self.sample_starts[c]) + f * hop) : s + frames * hop]
+                for c, f in zip(clips, firsts, strict=True)
+            ]
+        )
+        segments = Segments(
+            self.log_mel[index].float().transpose(1, 2),
+            self.log_f0[index],
+            self.voiced[index].float(),
+            torch.from_numpy(np.asarray(clips)),
+        )
+        return segments, waveform.float() / 32767
+
+    def whole(self, clip: int) -> Segments:
+        """One utterance from beginning to end, as a batch of one."""
+        part = slice(self.starts[clip], self.starts[clip] + self.frames[clip])
+        return Segments(
+            self.log_mel[part].float().T[None],
+            self.log_f0[part][None],
+            self.voiced[part].float()[None],
+            torch.tensor([clip]),
+        )

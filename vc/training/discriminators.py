@@ -1,0 +1,59 @@
+"""Small discriminators, used in training only."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.parametrizations import weight_norm
+
+
+class MelDiscriminator(nn.Module):
+    """Tells real mels of a speaker from decoded ones, patch by patch.
+
+    The speaker enters by projection (Miyato & Koyama 2018, arXiv:1802.05637), so that a
+    real-looking mel of the wrong speaker is also found out.
+    """
+
+    def __init__(self, n_mels: int, speaker_dim: int, channels: int = 32) -> None:
+        super().__init__()
+        widths = [1, channels, 2 * channels, 3 * channels, 4 * channels]
+        strides = [(2, 1), (2, 2), (2, 2), (2, 1)]
+        self.layers = nn.ModuleList(
+            weight_norm(nn.Conv2d(a, b, (5, 5), stride, (2, 2)))
+            for a, b, stride in zip(widths[:-1], widths[1:], strides, strict=True)
+        )
+        rows = n_mels
+        for stride in strides:
+            rows = (rows + stride[0] - 1) // stride[0]
+        self.judge = weight_norm(nn.Conv1d(widths[-1] * rows, 1, 1))
+        self.project = nn.Linear(speaker_dim, widths[-1] * rows, bias=False)
+
+    def forward(self, mel: Tensor, speaker_embedding: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Scores `(batch, patches)` of normalised mels `(batch, n_mels, frames)`, and features."""
+        x, features = mel.unsqueeze(1), []
+        for layer in self.layers:
+            x = functional.leaky_relu(layer(x), 0.1)
+            features.append(x)
+        x = x.flatten(1, 2)  # (B, C * rows, patches)
+        speaker = self.project(speaker_embedding)
+        match = torch.einsum("bct,bc->bt", x, speaker) / x.shape[1] ** 0.5
+        return self.judge(x)[:, 0] + match, features
+
+
+def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Least squares (Mao et al. 2017, arXiv:1611.04076): real towards 1, fake towards 0."""
+    return (real.float() - 1).square().mean() + fake.float().square().mean()
+
+
+def generator_loss(fake: Tensor) -> Tensor:
+    """Least squares: fake towards 1."""
+    return (fake.float() - 1).square().mean()
+
+
+def feature_matching_loss(real: list[Tensor], fake: list[Tensor]) -> Tensor:
+    """Mean distance of a discriminator's inner activations (Larsen et al. 2016)."""
+    distances = [
+        (a.detach().float() - b.float()).abs().mean() for a, b in zip(real, fake, strict=True)
+    ]
+    return torch.stack(distances).mean()

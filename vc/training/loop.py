@@ -1,0 +1,233 @@
+"""The training loop: schedule, progress, validation, safe checkpoints, exact resume.
+
+What is trained is a `Task`: it owns networks and optimisers and knows how to make one step. The
+loop reseeds every random generator by (seed, step) before each step, so that a run that was
+interrupted and resumed is the same, bit for bit on a CPU, as one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from vc.config import OptimizerConfig, RunConfig
+from vc.errors import CheckpointError
+from vc.training.data import SpeechData
+
+STATE_FILE = "state.safetensors"
+
+
+class Task(Protocol):
+    """One thing to train."""
+
+    train_data: SpeechData
+    modules: dict[str, nn.Module]
+    optimizers: dict[str, torch.optim.Optimizer]
+
+    def train_step(self, step: int, generator: np.random.Generator) -> dict[str, float]:
+        """Update the weights once; return the losses by slash names such as `mel/loss`."""
+        ...
+
+    def validate(self) -> dict[str, float]:
+        """Measure on held-out speech."""
+        ...
+
+    def export(self, folder: Path, step: int, metrics: dict[str, float]) -> None:
+        """Write the checkpoint that conversion loads."""
+        ...
+
+
+def fit(task: Task, run: RunConfig, output: Path) -> dict[str, float]:
+    """Train `task` for `run.steps` steps, resuming from `output` if it holds a state.
+
+    Ctrl-C (or SIGTERM) ends the current step, writes the state and returns.
+
+    Args:
+        task: what to train.
+        run: how long, how often.
+        output: folder for state, log (`log.jsonl`) and the exported checkpoint.
+
+    Returns:
+        The last validation's figures.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    first = load_state(task, output / STATE_FILE)
+    metrics: dict[str, float] = {}
+    averages = _Averages()
+    bar = tqdm(range(first, run.steps), initial=first, total=run.steps, unit="step")
+    with _stop_requested() as stopped:
+        for step in bar:
+            torch.manual_seed(_step_seed(run.seed, step))
+            generator = np.random.default_rng((run.seed, step))
+            averages.add(task.train_step(step, generator))
+            done = step + 1
+            last = done == run.steps or bool(stopped)
+            if done % run.log_every == 0 or last:
+                means = averages.take()
+                bar.set_postfix({k: f"{v:.3f}" for k, v in list(means.items())[:4]})
+                _log(output, {"step": done, **means})
+            if done % run.validate_every == 0 or last:
+                torch.manual_seed(_step_seed(run.seed, step))
+                metrics = task.validate()
+                _log(output, {"step": done, **{f"validation/{k}": v for k, v in metrics.items()}})
+                task.export(output, done, metrics)
+            if done % run.checkpoint_every == 0 or last:
+                save_state(task, output / STATE_FILE, done)
+            if last:
+                break
+    return metrics
+
+
+def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
+    """Linear warm-up, then a half cosine from the first to the final rate."""
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(1, steps - config.warmup_steps)
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return config.final_learning_rate + cosine * (config.learning_rate - config.final_learning_rate)
+
+
+def make_optimizer(
+    parameters: Iterator[nn.Parameter], config: OptimizerConfig
+) -> torch.optim.Optimizer:
+    """AdamW as every task uses it."""
+    return torch.optim.AdamW(
+        parameters,
+        lr=config.learning_rate,
+        betas=(0.9, 0.98),
+        weight_decay=config.weight_decay,
+    )
+
+
+def apply_gradients(
+    optimizer: torch.optim.Optimizer, config: OptimizerConfig, step: int, steps: int
+) -> float:
+    """Clip, set the scheduled learning rate and update; return the gradient's norm.
+
+    A step whose gradient is not finite is skipped.
+    """
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    norm = float(nn.utils.clip_grad_norm_(parameters, config.clip_norm))
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(config, step, steps)
+    if math.isfinite(norm):
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return norm
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, module: nn.Module, decay: float, step: int) -> None:
+    """Move an exponential moving average of weights towards `module` (faster in the beginning)."""
+    decay = min(decay, (1 + step) / (10 + step))
+    for mean, value in zip(average.parameters(), module.parameters(), strict=True):
+        mean.lerp_(value, 1 - decay)
+    for kept, buffer in zip(average.buffers(), module.buffers(), strict=True):
+        kept.copy_(buffer)
+
+
+def save_state(task: Task, path: Path, step: int) -> None:
+    """Write everything that resuming needs, whole or not at all."""
+    tensors: dict[str, Tensor] = {}
+    for name, module in task.modules.items():
+        tensors |= {f"module/{name}/{k}": v.contiguous() for k, v in module.state_dict().items()}
+    for name, optimizer in task.optimizers.items():
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{name}/{index}/{k}": v for k, v in state.items()}
+    beside = path.with_name(f".{path.name}.new")
+    save_file(tensors, beside, metadata={"step": str(step)})
+    os.replace(beside, path)
+
+
+def load_state(task: Task, path: Path) -> int:
+    """Restore what `save_state` wrote; return the step to go on from (0 without a state).
+
+    Raises:
+        CheckpointError: the file is damaged or belongs to networks of another shape.
+    """
+    if not path.exists():
+        return 0
+    try:
+        with safe_open(path, "pt") as file:
+            step = int(file.metadata()["step"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        for name, module in task.modules.items():
+            prefix = f"module/{name}/"
+            module.load_state_dict(
+                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            )
+        for name, optimizer in task.optimizers.items():
+            _load_optimizer(optimizer, f"optimizer/{name}/", tensors)
+    except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: cannot resume from this state ({str(error).splitlines()[0]}); "
+            "use the recipe it was made with, or another output folder"
+        ) from error
+    return step
+
+
+def _load_optimizer(
+    optimizer: torch.optim.Optimizer, prefix: str, tensors: dict[str, Tensor]
+) -> None:
+    states: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith(prefix):
+            index, name = key.removeprefix(prefix).split("/")
+            states.setdefault(int(index), {})[name] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": states, "param_groups": groups})
+
+
+def _step_seed(seed: int, step: int) -> int:
+    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)
+
+
+class _Averages:
+    """Running means of losses between two log lines."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.counts: dict[str, int] = {}
+
+    def add(self, values: dict[str, float]) -> None:
+        for key, value in values.items():
+            self.sums[key] = self.sums.get(key, 0.0) + value
+            self.counts[key] = self.counts.get(key, 0) + 1
+
+    def take(self) -> dict[str, float]:
+        means = {key: value / self.counts[key] for key, value in self.sums.items()}
+        self.sums, self.counts = {}, {}
+        return means
+
+
+def _log(output: Path, row: dict[str, float]) -> None:
+    with (output / "log.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({k: round(v, 5) for k, v in row.items()}) + "\n")
+
+
+@contextmanager
+def _stop_requested() -> Iterator[list[int]]:
+    """A list that is empty until the process is asked to stop."""
+    signals: list[int] = []
+    previous = {
+        number: signal.signal(number, lambda received, _: signals.append(received))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield signals
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,98 @@
+"""Perturbations of the mel that content is read from, while the clean mel must be rebuilt.
+
+What a perturbation changes, content cannot be relied on to carry: formants (vertical resize, as
+in FreeVC, Li et al. 2022, arXiv:2210.15418), colouration (random equaliser, as in NANSY, Choi et
+al. 2021, arXiv:2110.14513), background noise, dropouts. All work on mels, so they cost nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class PerturbConfig:
+    """How strongly content's input is changed in training."""
+
+    resize: float = 0.22  # largest stretch of the mel axis, as a natural logarithm
+    equalizer: float = 0.4  # standard deviation of random band gains, natural log (0.115 = 1 dB)
+    noise_probability: float = 0.5
+    noise_snr_db: tuple[float, ...] = (5.0, 30.0)  # lowest and highest
+    mask_probability: float = 0.3  # of hiding one short stretch of frames
+    mask_frames: int = 6
+
+
+def perturb(
+    log_mel: Tensor, config: PerturbConfig, log_floor: float, noise_mel: Tensor | None = None
+) -> Tensor:
+    """A randomly perturbed copy of `(batch, n_mels, frames)` natural-log mels.
+
+    Args:
+        log_mel: clean input.
+        config: strengths.
+        log_floor: magnitude floor of the mels.
+        noise_mel: real noise of the same shape to mix in; made-up coloured noise if None.
+    """
+    if config.noise_probability > 0:
+        log_mel = _add_noise(log_mel, config, noise_mel)
+    if config.resize > 0:
+        log_mel = _resize(log_mel, config.resize)
+    if config.equalizer > 0:
+        log_mel = log_mel + _random_curve(log_mel, config.equalizer)
+    log_mel = log_mel.clamp(min=math.log(log_floor))
+    if config.mask_probability > 0:
+        log_mel = _mask(log_mel, config)
+    return log_mel
+
+
+def _resize(log_mel: Tensor, strength: float) -> Tensor:
+    """Stretch or squeeze the mel axis by a random factor a clip (formants and harmonics move)."""
+    batch, n_mels, frames = log_mel.shape
+    factor = torch.exp((torch.rand(batch, 1, device=log_mel.device) * 2 - 1) * strength)
+    position = (torch.arange(n_mels, device=log_mel.device) * factor).clamp(max=n_mels - 1)
+    low = position.floor().long().clamp(max=n_mels - 2)  # (B, M)
+    share = (position - low).unsqueeze(-1)
+    expand = (batch, n_mels, frames)
+    below = log_mel.gather(1, low.unsqueeze(-1).expand(expand))
+    above = log_mel.gather(1, (low + 1).unsqueeze(-1).expand(expand))
+    return below + share * (above - below)
+
+
+def _random_curve(log_mel: Tensor, deviation: float, knots: int = 6) -> Tensor:
+    """Smooth random gains over the mel axis, `(batch, n_mels, 1)`."""
+    points = torch.randn(log_mel.shape[0], 1, knots, device=log_mel.device) * deviation
+    curve = functional.interpolate(points, log_mel.shape[1], mode="linear", align_corners=True)
+    return curve.transpose(1, 2)
+
+
+def _add_noise(log_mel: Tensor, config: PerturbConfig, noise_mel: Tensor | None) -> Tensor:
+    """Mix in noise at a random ratio; powers add, as those of independent signals do."""
+    batch = log_mel.shape[0]
+    low, high = config.noise_snr_db
+    snr_db = low + (high - low) * torch.rand(batch, 1, 1, device=log_mel.device)
+    chosen = torch.rand(batch, 1, 1, device=log_mel.device) < config.noise_probability
+    if noise_mel is None:
+        noise_mel = torch.randn_like(log_mel) * 0.3 + _random_curve(log_mel, 1.5)
+    speech_power = (2 * log_mel).exp()
+    noise_power = (2 * noise_mel).exp()
+    ratio = speech_power.mean((1, 2), True) / noise_power.mean((1, 2), True).clamp(min=1e-12)
+    gain = ratio * 10 ** (-snr_db / 10)
+    mixed = 0.5 * torch.log(speech_power + gain * noise_power)
+    return torch.where(chosen, mixed, log_mel)
+
+
+def _mask(log_mel: Tensor, config: PerturbConfig) -> Tensor:
+    """Replace one stretch of frames by each band's mean, in some of the clips."""
+    batch, _, frames = log_mel.shape
+    device = log_mel.device
+    start = torch.randint(frames, (batch, 1), device=device)
+    length = torch.randint(1, config.mask_frames + 1, (batch, 1), device=device)
+    length = length * (torch.rand(batch, 1, device=device) < config.mask_probability)
+    time = torch.arange(frames, device=device)
+    hidden = (time >= start) & (time < start + length)  # (B, T)
+    return torch.where(hidden.unsqueeze(1), log_mel.mean(-1, keepdim=True), log_mel)

@@ -1,0 +1,1 @@
+"""From mel-spectrogram (and pitch) to waveform."""

@@ -1,0 +1,118 @@
+"""The neural vocoder: a network shapes a pulse train and white noise into speech.
+
+Periodicity is given (the pulse train follows F0), so only spectral envelopes and their phase are
+learnt. That is the source-filter idea of Fant (1960), with learnt filters as in neural
+source-filter models (Wang et al. 2019, arXiv:1904.12088) and harmonic-plus-noise synthesis (DDSP,
+Engel et al. 2020, arXiv:2001.04643), and, as in Vocos (Siuzdak 2023, arXiv:2306.00814), a ConvNeXt
+trunk at frame rate whose only way back to samples is one inverse STFT.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vc.config import FeatureConfig, VocoderConfig
+from vc.features import mel_filterbank
+from vc.model.layers import ChannelNorm, ConvNeXtBlock
+from vc.vocoder.excitation import pulse_train, upsample_log_f0
+
+_LOG_F0_CENTRE, _LOG_F0_SCALE = 5.0, 0.5  # 148 Hz and about nine semitones
+_LOG_GAIN_LIMIT = 6.0
+
+
+class SourceFilterVocoder(nn.Module):
+    """Log-mel, log-F0 and voicing -> waveform.
+
+    The trunk sees mel frames and predicts, for every `filter_hop` samples, the log-magnitudes of
+    a filter for the pulse train and of one for noise, and the phase of the former. Magnitudes are
+    corrections to an envelope that the mel itself gives (through the filterbank's pseudo-inverse),
+    so that an untrained vocoder already whispers the right spectrum.
+    """
+
+    def __init__(self, config: VocoderConfig, features: FeatureConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.features = features
+        self.bins = config.n_fft // 2 + 1
+        self.steps_per_frame = config.hop_length // config.filter_hop
+        self.embed = nn.Conv1d(
+            config.n_mels + 2, config.width, config.kernel_size, padding=config.kernel_size // 2
+        )
+        self.embed_norm = ChannelNorm(config.width)
+        self.blocks = nn.ModuleList(
+            ConvNeXtBlock(config.width, config.expansion, config.kernel_size)
+            for _ in range(config.blocks)
+        )
+        self.head_norm = ChannelNorm(config.width)
+        self.head = nn.Linear(config.width, self.steps_per_frame * 3 * self.bins)
+        nn.init.normal_(self.head.weight, std=1e-3)
+        nn.init.zeros_(self.head.bias)
+        self.register_buffer("window", torch.hann_window(config.n_fft), persistent=False)
+        pinv = torch.linalg.pinv(mel_filterbank(features))  # (n_fft_mel / 2 + 1, n_mels)
+        stride = features.n_fft // config.n_fft
+        self.register_buffer("mel_inverse", pinv[::stride].contiguous(), persistent=False)
+
+    def filters(
+        self, log_mel: Tensor, log_f0: Tensor, voiced: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Predict the filters, each `(batch, bins, frames * steps_per_frame)`.
+
+        Returns:
+            Log-magnitude for pulses, log-magnitude for noise, and phase in radians for pulses.
+        """
+        pitch = torch.stack([(log_f0 - _LOG_F0_CENTRE) / _LOG_F0_SCALE, voiced], dim=1)
+        x = self.embed_norm(self.embed(torch.cat([log_mel, pitch], dim=1)))
+        for block in self.blocks:
+            x = block(x)
+        y = self.head(self.head_norm(x).transpose(1, 2)).float()  # (B, T, steps * 3 * bins)
+        batch, frames, _ = y.shape
+        y = y.reshape(batch, frames * self.steps_per_frame, 3, self.bins).permute(2, 0, 3, 1)
+        envelope = (self.get_buffer("mel_inverse") @ log_mel.float().exp()).clamp(min=1e-5).log()
+        envelope = torch.repeat_interleave(envelope, self.steps_per_frame, dim=-1)
+        pulse = (envelope + y[0]).clamp(max=_LOG_GAIN_LIMIT)
+        noise = (envelope + y[1]).clamp(max=_LOG_GAIN_LIMIT)
+        return pulse, noise, y[2]
+
+    def forward(
+        self, log_mel: Tensor, log_f0: Tensor, voiced: Tensor, noise: Tensor | None = None
+    ) -> Tensor:
+        """Synthesise.
+
+        Args:
+            log_mel: `(batch, n_mels, frames)`.
+            log_f0: `(batch, frames)`, natural log of Hz, interpolated through unvoiced frames.
+            voiced: `(batch, frames)`, 1.0 where voiced.
+            noise: white noise of unit variance, `(batch, frames * hop_length)`; drawn from the
+                default generator if not given.
+
+        Returns:
+            Waveform `(batch, frames * hop_length)`.
+        """
+        config = self.config
+        samples = log_mel.shape[-1] * config.hop_length
+        pulse_filter, noise_filter, phase = self.filters(log_mel, log_f0, voiced)
+        f0 = upsample_log_f0(log_f0.float(), config.hop_length, samples).exp()
+        pulses = self._stft(pulse_train(f0, config.sample_rate))
+        if noise is None:
+            noise = torch.randn(f0.shape, device=f0.device)
+        spectrum = pulses * torch.polar(pulse_filter.exp(), phase)
+        spectrum = spectrum + self._stft(noise) * noise_filter.exp()
+        return torch.istft(
+            spectrum,
+            config.n_fft,
+            config.filter_hop,
+            window=self.get_buffer("window"),
+            length=samples,
+        )
+
+    def _stft(self, signal: Tensor) -> Tensor:
+        """Spectrum of an excitation, one column for each filter."""
+        spectrum = torch.stft(
+            signal,
+            self.config.n_fft,
+            self.config.filter_hop,
+            window=self.get_buffer("window"),
+            return_complex=True,
+        )
+        return spectrum[..., :-1] / self.config.n_fft**0.5
