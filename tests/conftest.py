@@ -90,3 +90,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
             waveform = make_voice(90 + 20 * speaker, formants, 1.6, seed=10 * speaker + clip)
             write_audio(folder / f"clip{clip}.wav", Audio(waveform, 16_000))
     return root
+
+
+def hold_out_last_voice(cache: Path) -> None:
+    """Make the last speaker of a prepared toy corpus the validation speaker."""
+    manifest = (cache / "manifest.jsonl").read_text()
+    train = 'toy/voice7", "split": "train"'
+    assert train in manifest
+    held_out = manifest.replace(train, train.replace("train", "validation"))
+    (cache / "manifest.jsonl").write_text(held_out)

@@ -26,7 +26,7 @@ def test_round_trip_through_plain_values() -> None:
 
 
 def test_unknown_key_is_an_error_that_names_the_nearest() -> None:
-    with pytest.raises(ConfigError, match="unknown configuration key 'autoencoder.widht'.*'width'"):
+    with pytest.raises(ConfigError, match=r"'autoencoder\.widht'.*'width'"):
         from_dict(AutoencoderRecipe, {"autoencoder": {"widht": 64}})
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from tests.conftest import TINY_AUTOENCODER
 from vc.config import AutoencoderConfig, FeatureConfig
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.layers import ConvNeXtBlock, instance_norm
+from vc.model.speaker_encoder import average_embeddings, spectral_statistics, split_embedding
 
 
 def make_model(**changes: object) -> Autoencoder:
@@ -35,7 +37,7 @@ def test_shapes(frames: int, batch: int, stride: int) -> None:
     mel = make_mel(batch, frames)
     latent = model.encode(mel)
     assert latent.content.shape == (batch, 4, -(-frames // stride))
-    assert latent.speaker_embedding.shape == (batch, 128)
+    assert latent.speaker_embedding.shape == (batch, model.config.embedding_dim)
     assert model.decode(latent, *pitch(batch, frames)).shape == mel.shape
 
 
@@ -66,7 +68,48 @@ def test_speaker_embedding_forgets_where_in_the_clip_sounds_were() -> None:
     one = model.encode_speaker(torch.cat([first, second], dim=-1))
     other = model.encode_speaker(torch.cat([second, first], dim=-1))
     assert torch.cosine_similarity(one, other).item() > 0.995
-    torch.testing.assert_close(one.norm(dim=-1), torch.ones(1))
+    identity = split_embedding(one, model.config).identity
+    torch.testing.assert_close(identity.norm(dim=-1), torch.ones(1))
+
+
+def test_spectral_statistics_leave_pauses_out() -> None:
+    speech = torch.tensor([2.0, 3.0]).repeat(10).expand(1, 3, 20)
+    pause = torch.full((1, 3, 30), -9.0)
+    for mel in (speech, torch.cat([pause, speech], dim=-1)):
+        mean, log_deviation = spectral_statistics(mel)
+        torch.testing.assert_close(mean, torch.full((1, 3), 2.5))
+        torch.testing.assert_close(log_deviation.exp(), torch.full((1, 3), 0.5))
+
+
+def test_decoded_mel_takes_the_speakers_mean_spectrum() -> None:
+    model, mel = make_model(), make_mel(frames=200)
+    latent = model.encode(mel)
+    parts = split_embedding(latent.speaker_embedding, model.config)
+    tilted = torch.cat(
+        [parts.identity, parts.mean + torch.linspace(-1, 1, 80), parts.log_deviation], dim=-1
+    )
+    same = model.normalize(model.decode(latent, *pitch(1, 200))).mean(-1)
+    moved = model.decode(latent._replace(speaker_embedding=tilted), *pitch(1, 200))
+    shift = model.normalize(moved).mean(-1) - same
+    assert np.corrcoef(shift[0].detach(), np.linspace(-1, 1, 80))[0, 1] > 0.9
+
+
+def test_without_statistics_the_embedding_is_a_unit_vector() -> None:
+    model = make_model(speaker_statistics=False)
+    latent = model.encode(make_mel(2))
+    assert latent.speaker_embedding.shape == (2, 128)
+    assert model.decode(latent, *pitch(2, 60)).shape == (2, 80, 60)
+
+
+def test_average_embedding_weighs_clips() -> None:
+    config = TINY_AUTOENCODER
+    embeddings = torch.zeros(2, config.embedding_dim)
+    embeddings[0, 0], embeddings[1, 1] = 1.0, 1.0
+    embeddings[:, 128:] = torch.tensor([[1.0], [5.0]])
+    average = average_embeddings(embeddings, torch.tensor([3.0, 1.0]), config)
+    assert average[:128].norm().item() == pytest.approx(1.0)
+    assert average[0].item() == pytest.approx(3 * average[1].item())
+    torch.testing.assert_close(average[128:], torch.full((160,), 2.0))
 
 
 def test_swapping_is_one_line_and_changes_the_result() -> None:

@@ -83,6 +83,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--every", type=int, default=1, help="only each n-th pair, for a look")
     _add_checkpoint(evaluate)
     evaluate.set_defaults(run=_evaluate)
+
+    probe = commands.add_parser("probe", help="how well the latents tell the speaker")
+    probe.add_argument("--cache", type=Path, required=True, help="folder that `vc prepare` wrote")
+    _add_checkpoint(probe)
+    probe.set_defaults(run=_probe)
     return parser
 
 
@@ -194,3 +199,13 @@ def _evaluate(options: argparse.Namespace) -> None:
             options.every,
         )
     )
+
+
+def _probe(options: argparse.Namespace) -> None:
+    from vc.evaluation.probe import probe_speakers
+
+    result = probe_speakers(options.cache, options.checkpoint)
+    print(f"speakers named right, of {result.speakers} ({result.clips} clips, half for training)")
+    for name, share in result.accuracy.items():
+        print(f"  {name:22s} {100 * share:5.1f} %")
+    print(f"  {'chance':22s} {100 * result.chance:5.1f} %")

@@ -76,7 +76,8 @@ class AutoencoderConfig:
     bottleneck_noise: float = 0.5  # standard deviation beside unit-variance content
     speaker_width: int = 192
     speaker_blocks: int = 4
-    speaker_dim: int = 128
+    speaker_dim: int = 128  # of the learnt part of the speaker embedding
+    speaker_statistics: bool = True  # beside it, the voice's mean spectrum and its spread
     decoder_blocks: int = 6
     f0_bands: int = 32  # radial basis functions over log-F0
     f0_conditioning: bool = True
@@ -86,6 +87,11 @@ class AutoencoderConfig:
         _require(self.content_stride >= 1, "autoencoder: content_stride must be at least 1")
         _require(self.content_dim >= 1, "autoencoder: content_dim must be at least 1")
         _require(self.bottleneck_noise >= 0, "autoencoder: bottleneck_noise must not be negative")
+
+    @property
+    def embedding_dim(self) -> int:
+        """Size of the whole speaker embedding."""
+        return self.speaker_dim + (2 * self.n_mels if self.speaker_statistics else 0)
 
 
 @dataclass(frozen=True)
@@ -143,6 +149,7 @@ class RunConfig:
 
     steps: int = 20_000
     seed: int = 0
+    initial: str = ""  # checkpoint folder to start from; "" for random weights
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     checkpoint_every: int = 500
     validate_every: int = 500

@@ -32,6 +32,7 @@ from vc.checkpoint import load_autoencoder, load_vocoder
 from vc.errors import CheckpointError, VCError
 from vc.features import LogMel
 from vc.model.autoencoder import Autoencoder, Latent
+from vc.model.speaker_encoder import average_embeddings
 from vc.pitch import (
     PitchRange,
     estimate_f0,
@@ -55,7 +56,7 @@ Progress = Callable[[float], None]
 class Voice:
     """What conversion needs to know of whose voice it imitates."""
 
-    speaker_embedding: Tensor  # (speaker_dim,), unit length
+    speaker_embedding: Tensor  # (embedding_dim,)
     pitch: PitchRange | None  # None: no voiced speech was found
 
 
@@ -142,10 +143,10 @@ class Converter:
                 embeddings.append(self.autoencoder.encode_speaker(log_mel)[0])
             weights.append(len(waveform))
             f0.append(estimate_f0(waveform, self.features))
-        mean = torch.stack([e * w for e, w in zip(embeddings, weights, strict=True)]).sum(0)
-        return Voice(
-            torch.nn.functional.normalize(mean, dim=0).cpu(), pitch_range(np.concatenate(f0))
+        embedding = average_embeddings(
+            torch.stack(embeddings).cpu(), torch.tensor(weights), self.autoencoder.config
         )
+        return Voice(embedding, pitch_range(np.concatenate(f0)))
 
     def _convert(
         self, waveform: Waveform, voice: Voice, pitch: Pitch, progress: Progress

@@ -18,7 +18,7 @@ class Latent(NamedTuple):
     """What an autoencoder knows of a batch of clips."""
 
     content: Tensor  # (batch, content_dim, content_frames): what is said
-    speaker_embedding: Tensor  # (batch, speaker_dim): who says it
+    speaker_embedding: Tensor  # (batch, embedding_dim): who says it
 
 
 class Autoencoder(nn.Module):
@@ -62,7 +62,7 @@ class Autoencoder(nn.Module):
         return self.bottleneck(self.content_encoder(self.normalize(log_mel)))
 
     def encode_speaker(self, log_mel: Tensor) -> Tensor:
-        """`(batch, n_mels, frames)` -> unit vectors `(batch, speaker_dim)`."""
+        """`(batch, n_mels, frames)` -> `(batch, embedding_dim)`."""
         return self.speaker_encoder(self.normalize(log_mel))
 
     def decode(self, latent: Latent, log_f0: Tensor, voiced: Tensor) -> Tensor:
@@ -76,7 +76,7 @@ class Autoencoder(nn.Module):
         Returns:
             `(batch, n_mels, frames)`.
         """
-        mel = self.decoder(latent.content, latent.speaker_embedding, log_f0, voiced).float()
+        mel = self.decoder(latent.content, latent.speaker_embedding, log_f0, voiced)
         return mel * self.get_buffer("mel_scale")[:, None] + self.get_buffer("mel_mean")[:, None]
 
     def forward(self, log_mel: Tensor, log_f0: Tensor, voiced: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from vc.config import AutoencoderConfig, FeatureConfig
 from vc.model.layers import ChannelNorm, ConvNeXtBlock
+from vc.model.speaker_encoder import split_embedding
 
 
 class PitchEmbedding(nn.Module):
@@ -32,7 +33,8 @@ class Decoder(nn.Module):
     """Content, speaker, pitch -> normalised mel.
 
     Content is brought to frame rate, pitch is added, and every block is scaled and shifted by the
-    speaker (FiLM): the reverse of the content encoder's instance normalisation.
+    speaker (FiLM): the reverse of the content encoder's instance normalisation. The last of these
+    is exact: what comes out deviates from the speaker's own mean spectrum, in units of its spread.
     """
 
     def __init__(self, config: AutoencoderConfig, features: FeatureConfig) -> None:
@@ -42,7 +44,7 @@ class Decoder(nn.Module):
         self.embed = nn.Conv1d(config.content_dim, width, 3, padding=1)
         self.pitch = PitchEmbedding(config.f0_bands, width, features)
         self.speaker = nn.Sequential(
-            nn.Linear(config.speaker_dim, width), nn.GELU(), nn.Linear(width, width), nn.GELU()
+            nn.Linear(config.embedding_dim, width), nn.GELU(), nn.Linear(width, width), nn.GELU()
         )
         self.blocks = nn.ModuleList(
             ConvNeXtBlock(width, config.expansion, kernel, condition_dim=width)
@@ -58,7 +60,7 @@ class Decoder(nn.Module):
 
         Args:
             content: `(batch, content_dim, content_frames)`.
-            speaker_embedding: `(batch, speaker_dim)`, unit length.
+            speaker_embedding: `(batch, embedding_dim)`.
             log_f0: `(batch, frames)`, natural log of Hz.
             voiced: `(batch, frames)`, 1.0 where voiced.
 
@@ -69,8 +71,13 @@ class Decoder(nn.Module):
         x = self.embed(content).repeat_interleave(self.config.content_stride, dim=-1)[..., :frames]
         if self.config.f0_conditioning:
             x = x + self.pitch(log_f0, voiced)
+        identity, mean, log_deviation = split_embedding(speaker_embedding, self.config)
         # a unit vector of many dimensions has small entries: bring them to about one
-        condition = self.speaker(speaker_embedding * self.config.speaker_dim**0.5)
+        parts = [identity * self.config.speaker_dim**0.5]
+        if self.config.speaker_statistics:
+            parts += [mean, log_deviation]
+        condition = self.speaker(torch.cat(parts, dim=-1))
         for block in self.blocks:
             x = block(x, condition)
-        return self.project(self.norm(x))
+        deviation = self.project(self.norm(x)).float()
+        return mean.unsqueeze(-1) + log_deviation.exp().unsqueeze(-1) * deviation

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -9,17 +11,31 @@ from torch.nn import functional
 from vc.config import AutoencoderConfig
 from vc.model.layers import ConvNeXtBlock
 
+_ACTIVE_RANGE = 1.5  # how far below the loud frames a frame still is speech, in corpus deviations
+
+
+class SpeakerParts(NamedTuple):
+    """What a speaker embedding is made of."""
+
+    identity: Tensor  # (batch, speaker_dim), unit vectors
+    mean: Tensor  # (batch, n_mels), mean of the normalised mel over speech
+    log_deviation: Tensor  # (batch, n_mels), log of its standard deviation over speech
+
 
 class SpeakerEncoder(nn.Module):
-    """Normalised mel `(batch, n_mels, frames)` -> unit vectors `(batch, speaker_dim)`.
+    """Normalised mel `(batch, n_mels, frames)` -> speaker embeddings `(batch, embedding_dim)`.
 
-    Frames are weighed by attention, and their weighted mean and standard deviation over the clip
-    (attentive statistics pooling, Okabe et al. 2018, arXiv:1803.10963) are all that is kept, so
-    that the order of sounds is lost.
+    The learnt part weighs frames by attention and keeps their weighted mean and standard
+    deviation over the clip (attentive statistics pooling, Okabe et al. 2018, arXiv:1803.10963), so
+    that the order of sounds is lost; it is a unit vector. Beside it stand two plain statistics,
+    mean and spread of each mel band over speech: the very things that instance normalisation takes
+    out of content. A vector learnt from few thousand speakers generalises badly to new ones; the
+    mean spectrum needs no generalising.
     """
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
+        self.config = config
         width, kernel = config.speaker_width, config.kernel_size
         # half the frame rate is enough: a voice does not change from frame to frame
         self.embed = nn.Conv1d(config.n_mels, width, kernel, stride=2, padding=kernel // 2)
@@ -41,5 +57,45 @@ class SpeakerEncoder(nn.Module):
         weights = self.attention(x).float().softmax(dim=-1)
         mean = (weights * frames).sum(dim=-1)
         variance = (weights * frames.square()).sum(dim=-1) - mean.square()
-        statistics = torch.cat([mean, variance.clamp(min=1e-4).sqrt()], dim=-1)
-        return functional.normalize(self.project(statistics).float(), dim=-1)
+        pooled = torch.cat([mean, variance.clamp(min=1e-4).sqrt()], dim=-1)
+        identity = functional.normalize(self.project(pooled).float(), dim=-1)
+        if not self.config.speaker_statistics:
+            return identity
+        return torch.cat([identity, *spectral_statistics(mel)], dim=-1)
+
+
+def spectral_statistics(mel: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and log standard deviation over speech frames of `(batch, n_mels, frames)`."""
+    mel = mel.float()
+    level = mel.mean(dim=1)  # (B, T)
+    loud = level.detach().quantile(0.95, dim=-1, keepdim=True)
+    active = (level >= loud - _ACTIVE_RANGE).float().unsqueeze(1)  # (B, 1, T)
+    share = active / active.sum(dim=-1, keepdim=True)
+    mean = (share * mel).sum(dim=-1)
+    variance = (share * (mel - mean.unsqueeze(-1)).square()).sum(dim=-1)
+    return mean, 0.5 * variance.clamp(min=1e-3).log()
+
+
+def split_embedding(embedding: Tensor, config: AutoencoderConfig) -> SpeakerParts:
+    """Take a speaker embedding `(batch, embedding_dim)` apart; zeros where it has no statistics."""
+    identity = embedding[:, : config.speaker_dim]
+    if not config.speaker_statistics:
+        zeros = embedding.new_zeros(len(embedding), config.n_mels)
+        return SpeakerParts(identity, zeros, zeros)
+    return SpeakerParts(identity, *embedding[:, config.speaker_dim :].chunk(2, dim=-1))
+
+
+def average_embeddings(embeddings: Tensor, weights: Tensor, config: AutoencoderConfig) -> Tensor:
+    """One voice from several clips, or a blend of voices.
+
+    Args:
+        embeddings: `(clips, embedding_dim)`.
+        weights: `(clips,)`, positive.
+        config: tells the parts of an embedding.
+
+    Returns:
+        `(embedding_dim,)`; the learnt part is a unit vector again.
+    """
+    mean = (embeddings * (weights / weights.sum()).unsqueeze(-1)).sum(dim=0)
+    identity = functional.normalize(mean[: config.speaker_dim], dim=0)
+    return torch.cat([identity, mean[config.speaker_dim :]])

@@ -8,8 +8,6 @@ set to 0 in the recipe.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -19,17 +17,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vc.checkpoint import save_checkpoint
+from vc.checkpoint import load_autoencoder, save_checkpoint
 from vc.config import AutoencoderConfig, DataConfig, FeatureConfig, OptimizerConfig, RunConfig
 from vc.errors import DataError
 from vc.losses import contrastive_loss, margin_softmax_loss
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.layers import instance_norm
+from vc.model.speaker_encoder import split_embedding
 from vc.training.data import Segments, SpeechData
 from vc.training.discriminators import MelDiscriminator, discriminator_loss, generator_loss
-from vc.training.loop import apply_gradients, make_optimizer, update_average
+from vc.training.loop import apply_gradients, frozen, make_optimizer, update_average
 from vc.training.perturb import PerturbConfig, perturb
 from vc.training.phones import PhoneHead, PhoneLabels
+
+_STATISTICS_SHARE = 0.3  # of spectral statistics beside the learnt identity, in a speaker distance
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,18 @@ class AutoencoderTask:
 
         torch.manual_seed(recipe.run.seed)
         self.model = Autoencoder(config, recipe.features).to(device)
-        mels = self.train_data.log_mel[:: max(1, len(self.train_data.log_mel) // 200_000)].float()
-        self.model.set_statistics(mels.mean(0), mels.std(0))
+        if recipe.run.initial:
+            self.model.load_state_dict(load_autoencoder(Path(recipe.run.initial)).state_dict())
+        else:
+            stride = max(1, len(self.train_data.log_mel) // 200_000)
+            mels = self.train_data.log_mel[::stride].float()
+            self.model.set_statistics(mels.mean(0), mels.std(0))
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.classes = nn.Linear(config.speaker_dim, len(self.train_data.speakers), bias=False)
         self.phone_head = PhoneHead(
             config.content_dim, len(self.phones.alphabet) if self.phones else 0
         )
-        self.discriminator = MelDiscriminator(config.n_mels, config.speaker_dim)
+        self.discriminator = MelDiscriminator(config.n_mels, config.embedding_dim)
         self.modules: dict[str, nn.Module] = {
             "autoencoder": self.model,
             "average": self.average,
@@ -139,7 +144,9 @@ class AutoencoderTask:
         losses = {"reconstruction": (rebuilt - source.log_mel).abs().mean()}
         if weights.speaker:
             labels = torch.from_numpy(self.train_data.speaker_of)[source.clips.cpu()]
-            cosines = functional.linear(speaker, functional.normalize(self.classes.weight, dim=-1))
+            identity = split_embedding(speaker, model.config).identity
+            classes = functional.normalize(self.classes.weight, dim=-1)
+            cosines = functional.linear(identity, classes)
             losses["speaker"] = margin_softmax_loss(cosines.float(), labels.to(self.device))
         if other:
             losses["contrastive"] = contrastive_loss(content, other[0])
@@ -156,22 +163,30 @@ class AutoencoderTask:
             source.log_f0[half] + shift.clamp(-1.2, 1.2)[:, None],
             source.voiced[half],
         )
-        with _frozen(model.content_encoder, model.speaker_encoder):
+        with frozen(model.content_encoder, model.speaker_encoder):
             if weights.swap_content:
                 heard = instance_norm(model.content_encoder(model.normalize(swapped)))
                 losses["swap_content"] = contrastive_loss(heard, content[half].detach())
             if weights.swap_speaker:
-                likeness = model.encode_speaker(swapped) * other_speaker.detach()
-                losses["swap_speaker"] = 1 - likeness.sum(dim=-1).mean()
+                spoken = model.encode_speaker(swapped)
+                losses["swap_speaker"] = self._speaker_distance(spoken, other_speaker.detach())
         fakes = [
             (model.normalize(rebuilt), speaker.detach()),
             (model.normalize(swapped), other_speaker.detach()),
         ]
         if weights.adversarial:
-            with _frozen(self.discriminator):
+            with frozen(self.discriminator):
                 scores = [generator_loss(self.discriminator(*fake)[0]) for fake in fakes]
             losses["adversarial"] = torch.stack(scores).mean()
         return losses, fakes
+
+    def _speaker_distance(self, embedding: Tensor, wanted: Tensor) -> Tensor:
+        """1 - cosine of the learnt parts, plus the mean distance of the spectral statistics."""
+        ours, theirs = (split_embedding(e, self.model.config) for e in (embedding, wanted))
+        distance = 1 - (ours.identity * theirs.identity).sum(dim=-1).mean()
+        for a, b in zip(ours[1:], theirs[1:], strict=True):
+            distance = distance + _STATISTICS_SHARE * (a - b).abs().mean()
+        return distance
 
     def _ctc_loss(self, generator: np.random.Generator) -> Tensor:
         assert self.phones is not None
@@ -234,8 +249,8 @@ class AutoencoderTask:
         return {
             "reconstruction": float((rebuilt - source.log_mel).abs().mean()),
             "swap_content": float(contrastive_loss(heard.content, latent.content)),
-            "swap_to_reference": float((heard.speaker_embedding * other).sum(-1).mean()),
-            "swap_to_source": float((heard.speaker_embedding * own).sum(-1).mean()),
+            "swap_to_reference": float(1 - self._speaker_distance(heard.speaker_embedding, other)),
+            "swap_to_source": float(1 - self._speaker_distance(heard.speaker_embedding, own)),
         }
 
     def export(self, folder: Path, step: int, metrics: dict[str, float]) -> None:
@@ -249,16 +264,3 @@ class AutoencoderTask:
     def _autocast(self) -> torch.autocast:
         enabled = self.recipe.run.precision == "bfloat16"
         return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
-
-
-@contextmanager
-def _frozen(*modules: nn.Module) -> Iterator[None]:
-    """Let gradients through the modules but not into their weights."""
-    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-    for parameter in parameters:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
-        for parameter in parameters:
-            parameter.requires_grad_(True)

@@ -41,6 +41,51 @@ class MelDiscriminator(nn.Module):
         return self.judge(x)[:, 0] + match, features
 
 
+class SpectrogramDiscriminator(nn.Module):
+    """Tells recorded from synthesised waveforms by their complex spectra at several resolutions.
+
+    The multi-scale STFT discriminator of EnCodec (Defossez et al. 2022, arXiv:2210.13438), made
+    small: strides over frequency keep it cheaper than the vocoder it teaches. Complex input shows
+    it phase, to which magnitude losses are deaf.
+    """
+
+    def __init__(self, sizes: tuple[int, ...] = (256, 512, 1024), channels: int = 16) -> None:
+        super().__init__()
+        self.sizes = sizes
+        widths = [2, channels, 2 * channels, 2 * channels, 1]
+        kernels = [(7, 3), (5, 3), (5, 3), (3, 3)]  # (frequency, time)
+        strides = [(4, 1), (2, 1), (2, 1), (1, 1)]
+        self.scales = nn.ModuleList(
+            nn.ModuleList(
+                weight_norm(nn.Conv2d(a, b, kernel, stride, (kernel[0] // 2, kernel[1] // 2)))
+                for a, b, kernel, stride in zip(
+                    widths[:-1], widths[1:], kernels, strides, strict=True
+                )
+            )
+            for _ in sizes
+        )
+
+    def forward(self, waveform: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Scores of each resolution, and all inner features, of `(batch, samples)`."""
+        scores, features = [], []
+        for n_fft, layers in zip(self.sizes, self.scales, strict=True):
+            x = _compressed_spectrum(waveform, n_fft)
+            for layer in layers[:-1]:
+                x = functional.leaky_relu(layer(x), 0.1)
+                features.append(x)
+            scores.append(layers[-1](x))
+        return scores, features
+
+
+def _compressed_spectrum(waveform: Tensor, n_fft: int, exponent: float = 0.3) -> Tensor:
+    """Real and imaginary part `(batch, 2, bins, frames)`, magnitudes raised to `exponent`."""
+    window = torch.hann_window(n_fft, device=waveform.device)
+    spectrum = torch.stft(waveform, n_fft, n_fft // 2, window=window, return_complex=True)
+    x = torch.view_as_real(spectrum).permute(0, 3, 1, 2)  # (B, bins, frames, 2) -> (B, 2, ...)
+    power = x.square().sum(dim=1, keepdim=True) + 1e-6
+    return x * power ** ((exponent - 1) / 2)
+
+
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
     """Least squares (Mao et al. 2017, arXiv:1611.04076): real towards 1, fake towards 0."""
     return (real.float() - 1).square().mean() + fake.float().square().mean()

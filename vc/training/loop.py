@@ -129,6 +129,19 @@ def apply_gradients(
     return norm
 
 
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """Let gradients through the modules but not into their weights."""
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+
+
 @torch.no_grad()
 def update_average(average: nn.Module, module: nn.Module, decay: float, step: int) -> None:
     """Move an exponential moving average of weights towards `module` (faster in the beginning)."""

@@ -1,4 +1,8 @@
-"""Training task of the vocoder: rebuild real speech from its own mel and pitch."""
+"""Training task of the vocoder: rebuild real speech from its own mel and pitch.
+
+First with spectral losses on true mels; then, from those weights, with a discriminator and with
+mels as the autoencoder decodes them, since that is what it will hear in a conversion.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vc.checkpoint import save_checkpoint
+from vc.checkpoint import load_autoencoder, load_vocoder, save_checkpoint
 from vc.config import DataConfig, FeatureConfig, OptimizerConfig, RunConfig, VocoderConfig
 from vc.features import LogMel
 from vc.losses import multi_resolution_stft_loss
+from vc.model.autoencoder import Latent
 from vc.training.data import Segments, SpeechData
-from vc.training.loop import apply_gradients, make_optimizer, update_average
+from vc.training.discriminators import (
+    SpectrogramDiscriminator,
+    discriminator_loss,
+    feature_matching_loss,
+    generator_loss,
+)
+from vc.training.loop import apply_gradients, frozen, make_optimizer, update_average
 from vc.vocoder.source_filter import SourceFilterVocoder
 
 _EDGE_FRAMES = 2  # a segment's ends miss their neighbours: no loss there
@@ -23,10 +34,12 @@ _EDGE_FRAMES = 2  # a segment's ends miss their neighbours: no loss there
 
 @dataclass(frozen=True)
 class VocoderLossConfig:
-    """Weights of the vocoder's losses."""
+    """Weights of the losses; 0 turns one off and saves its cost."""
 
     stft: float = 1.0
     mel: float = 1.0
+    adversarial: float = 0.0
+    feature_matching: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -39,6 +52,8 @@ class VocoderRecipe:
     data: DataConfig = field(default_factory=lambda: DataConfig(segment_frames=48, batch_size=24))
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    autoencoder: str = ""  # checkpoint whose decoded mels are also trained on
+    decoded_share: float = 0.5  # of each batch, if there is one
 
 
 class VocoderTask:
@@ -49,35 +64,57 @@ class VocoderTask:
         self.device = device
         torch.manual_seed(recipe.run.seed)
         self.vocoder = SourceFilterVocoder(recipe.vocoder, recipe.features).to(device)
+        if recipe.run.initial:
+            initial = load_vocoder(Path(recipe.run.initial))
+            self.vocoder.load_state_dict(initial.state_dict())
         self.average = copy.deepcopy(self.vocoder).requires_grad_(False)
+        self.discriminator = SpectrogramDiscriminator().to(device)
+        self.autoencoder = (
+            load_autoencoder(Path(recipe.autoencoder)).to(device) if recipe.autoencoder else None
+        )
         self.log_mel = LogMel(recipe.features).to(device)
-        self.modules: dict[str, nn.Module] = {"vocoder": self.vocoder, "average": self.average}
-        self.optimizers = {"vocoder": make_optimizer(self.vocoder.parameters(), recipe.optimizer)}
+        self.modules: dict[str, nn.Module] = {
+            "vocoder": self.vocoder,
+            "average": self.average,
+            "discriminator": self.discriminator,
+        }
+        self.optimizers = {
+            name: make_optimizer(self.modules[name].parameters(), recipe.optimizer)
+            for name in ("vocoder", "discriminator")
+        }
         self.train_data = SpeechData(cache, "train", recipe.features, recipe.data, waveforms=True)
         self.validation = SpeechData(
             cache, "validation", recipe.features, recipe.data, waveforms=True
         )
 
     def train_step(self, step: int, generator: np.random.Generator) -> dict[str, float]:
-        """One update on random segments."""
-        clips = self.train_data.draw_clips(generator, self.recipe.data.batch_size)
+        """One update on random segments; the discriminator learns every other step."""
+        recipe, weights = self.recipe, self.recipe.loss
+        clips = self.train_data.draw_clips(generator, recipe.data.batch_size)
         segments, waveform = self._cut(self.train_data, generator, clips)
-        losses = self._losses(self.vocoder, segments, waveform)
-        weights = self.recipe.loss
-        total = weights.stft * losses["stft/loss"] + weights.mel * losses["mel/loss"]
+        segments = self._some_decoded(segments)
+        rebuilt, waveform = self._rebuild(self.vocoder, segments, waveform)
+        losses = self._spectral_losses(rebuilt, waveform)
+        if weights.adversarial or weights.feature_matching:
+            losses |= self._adversarial_losses(rebuilt, waveform)
+        total = torch.stack([getattr(weights, k) * v for k, v in losses.items()]).sum()
         total.backward()
-        recipe = self.recipe
-        norm = apply_gradients(self.optimizers["vocoder"], recipe.optimizer, step, recipe.run.steps)
-        update_average(self.average, self.vocoder, recipe.optimizer.ema_decay, step)
-        return {**{k: float(v.detach()) for k, v in losses.items()}, "gradient/norm": norm}
+        optimizer, steps = recipe.optimizer, recipe.run.steps
+        norm = apply_gradients(self.optimizers["vocoder"], optimizer, step, steps)
+        update_average(self.average, self.vocoder, optimizer.ema_decay, step)
+        report = {f"{k}/loss": float(v.detach()) for k, v in losses.items()}
+        if weights.adversarial and step % 2 == 0:
+            report["discriminator/loss"] = self._discriminator_step(rebuilt, waveform, step)
+        return {**report, "gradient/norm": norm}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """The same losses of the averaged weights on fixed segments of held-out speakers."""
+        """Spectral losses of the averaged weights on fixed segments of held-out speakers."""
         generator = np.random.default_rng(0)
         clips = np.arange(len(self.validation.utterances))[: self.recipe.data.validation_clips]
         segments, waveform = self._cut(self.validation, generator, clips)
-        return {k: float(v) for k, v in self._losses(self.average, segments, waveform).items()}
+        losses = self._spectral_losses(*self._rebuild(self.average, segments, waveform))
+        return {k: float(v) for k, v in losses.items()}
 
     def export(self, folder: Path, step: int, metrics: dict[str, float]) -> None:
         """Write the averaged weights."""
@@ -91,16 +128,57 @@ class VocoderTask:
         segments, waveform = data.cut_with_waveform(generator, long_enough, frames)
         return Segments(*(x.to(self.device) for x in segments)), waveform.to(self.device)
 
-    def _losses(
+    @torch.no_grad()
+    def _some_decoded(self, segments: Segments) -> Segments:
+        """Replace the mels of a share of the batch by their own reconstructions."""
+        if self.autoencoder is None:
+            return segments
+        share = slice(0, round(self.recipe.decoded_share * len(segments.log_mel)))
+        with self._autocast():
+            latent: Latent = self.autoencoder.encode(segments.log_mel[share])
+            decoded = self.autoencoder.decode(
+                latent, segments.log_f0[share], segments.voiced[share]
+            )
+        log_mel = segments.log_mel.clone()
+        log_mel[share] = decoded
+        return segments._replace(log_mel=log_mel)
+
+    def _rebuild(
         self, vocoder: SourceFilterVocoder, segments: Segments, waveform: Tensor
-    ) -> dict[str, Tensor]:
-        bfloat16 = self.recipe.run.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bfloat16):
+    ) -> tuple[Tensor, Tensor]:
+        """Synthesised and true waveform without the segment's ends."""
+        with self._autocast():
             rebuilt = vocoder(segments.log_mel, segments.log_f0, segments.voiced)
         edge = _EDGE_FRAMES * self.recipe.features.hop_length
-        rebuilt, waveform = rebuilt[:, edge:-edge], waveform[:, edge:-edge]
-        mel_distance = (self.log_mel(rebuilt) - self.log_mel(waveform)).abs().mean()
+        return rebuilt[:, edge:-edge], waveform[:, edge:-edge]
+
+    def _spectral_losses(self, rebuilt: Tensor, waveform: Tensor) -> dict[str, Tensor]:
         return {
-            "stft/loss": multi_resolution_stft_loss(rebuilt, waveform),
-            "mel/loss": mel_distance,
+            "stft": multi_resolution_stft_loss(rebuilt, waveform),
+            "mel": (self.log_mel(rebuilt) - self.log_mel(waveform)).abs().mean(),
         }
+
+    def _adversarial_losses(self, rebuilt: Tensor, waveform: Tensor) -> dict[str, Tensor]:
+        with frozen(self.discriminator), self._autocast():
+            scores, features = self.discriminator(rebuilt)
+            with torch.no_grad():
+                _, real_features = self.discriminator(waveform)
+        return {
+            "adversarial": torch.stack([generator_loss(s) for s in scores]).mean(),
+            "feature_matching": feature_matching_loss(real_features, features),
+        }
+
+    def _discriminator_step(self, rebuilt: Tensor, waveform: Tensor, step: int) -> float:
+        with self._autocast():
+            real, _ = self.discriminator(waveform)
+            fake, _ = self.discriminator(rebuilt.detach())
+        losses = [discriminator_loss(r, f) for r, f in zip(real, fake, strict=True)]
+        loss = torch.stack(losses).mean()
+        loss.backward()
+        recipe = self.recipe
+        apply_gradients(self.optimizers["discriminator"], recipe.optimizer, step, recipe.run.steps)
+        return float(loss.detach())
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.recipe.run.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
