@@ -125,7 +125,7 @@ def test_prepare_then_train(corpus: Path, tmp_path: Path, capsys: pytest.Capture
     assert run(*arguments) == 0
     assert (tmp_path / "run" / "model.safetensors").exists()
     assert run(*arguments, "--set", "run.stepz=3") == 2
-    assert "run.steps" in capsys.readouterr().err
+    assert "did you mean 'steps'" in capsys.readouterr().err
 
 
 def test_help_is_quick_because_nothing_heavy_is_imported() -> None:

@@ -58,7 +58,8 @@ def table(tmp_path: Path) -> Path:
     path = tmp_path / "pairs.tsv"
     path.write_text(
         "set\tsource\treference\ttranscript\n"
-        "toy\tsource.flac\treference.flac\tThe old lighthouse keeper walked down to the harbour\n"
+        "toy\tsource.flac\treference.flac\tThe old lighthouse keeper walked down to the harbour, "
+        "to watch the boats come home before the storm.\n"
     )
     return path
 

@@ -70,10 +70,11 @@ class SpectrogramDiscriminator(nn.Module):
         scores, features = [], []
         for n_fft, layers in zip(self.sizes, self.scales, strict=True):
             x = _compressed_spectrum(waveform, n_fft)
-            for layer in layers[:-1]:
+            *hidden, judge = layers.children()
+            for layer in hidden:
                 x = functional.leaky_relu(layer(x), 0.1)
                 features.append(x)
-            scores.append(layers[-1](x))
+            scores.append(judge(x))
         return scores, features
 
 

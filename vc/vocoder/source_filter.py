@@ -113,6 +113,7 @@ class SourceFilterVocoder(nn.Module):
             self.config.n_fft,
             self.config.filter_hop,
             window=self.get_buffer("window"),
+            pad_mode="constant",
             return_complex=True,
         )
         return spectrum[..., :-1] / self.config.n_fft**0.5
