@@ -68,12 +68,12 @@ class AutoencoderConfig:
     expansion: int = 3  # inner width of a block, in multiples of its width
     kernel_size: int = 7  # frames each block looks at
     content_blocks: int = 6
-    content_dim: int = 16
+    content_dim: int = 32
     content_stride: int = 2  # mel frames per content frame
     input_norm: bool = True  # instance normalisation of the mel that content is read from
     block_norm: Literal["instance", "layer"] = "instance"  # inside the content encoder
     bottleneck: Literal["noise", "narrow"] = "noise"
-    bottleneck_noise: float = 0.5  # standard deviation beside unit-variance content
+    bottleneck_noise: float = 0.3  # standard deviation beside unit-variance content
     speaker_width: int = 192
     speaker_blocks: int = 4
     speaker_dim: int = 128  # of the learnt part of the speaker embedding

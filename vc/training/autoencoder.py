@@ -40,7 +40,7 @@ class AutoencoderLossConfig:
     reconstruction: float = 1.0
     speaker: float = 0.05  # the speaker vector names the training speaker
     contrastive: float = 0.1  # content is the same under another perturbation
-    ctc: float = 0.1  # content tells phones, where transcripts exist
+    ctc: float = 0.2  # content tells phones, where transcripts exist
     swap_from: int = 2_000  # step at which the losses below begin
     swap_content: float = 0.1  # content of the swapped decode is the source's
     swap_speaker: float = 0.5  # speaker of the swapped decode is the reference's
