@@ -41,7 +41,7 @@ def build_app(converter: Converter) -> gr.Blocks:
             raise gr.Error(_without_folders(str(error), [source, *references])) from None
         return _for_player(result)
 
-    with gr.Blocks(title="Voice converter") as app:
+    with gr.Blocks(title="Voice converter", analytics_enabled=False) as app:
         gr.Markdown("# Voice converter\nThe words of the source, in the voice of the reference.")
         with gr.Row():
             source = gr.Audio(type="filepath", label="Source: whose words", buttons=["download"])
