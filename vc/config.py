@@ -159,9 +159,6 @@ class RunConfig:
         _require(self.steps >= 1, "run: steps must be at least 1")
 
 
-S = TypeVar("S")
-
-
 def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
     """Build dataclass `cls` from plain values, strictly.
 

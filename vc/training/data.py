@@ -113,12 +113,7 @@ class SpeechData:
             first = generator.integers(max(1, length - frames + 1))
             rows.append(self.starts[clip] + (first + np.arange(frames)) % length)
         index = torch.from_numpy(np.stack(rows))  # (B, T)
-        return Segments(
-            self.log_mel[index].float().transpose(1, 2),  # (B, T, M) -> (B, M, T)
-            self.log_f0[index],
-            self.voiced[index].float(),
-            torch.from_numpy(np.asarray(clips)),
-        )
+        return self._segments(clips, index)
 
     def cut_with_waveform(
         self, generator: np.random.Generator, clips: np.ndarray, frames: int
@@ -138,13 +133,16 @@ class SpeechData:
                 for c, f in zip(clips, firsts, strict=True)
             ]
         )
-        segments = Segments(
-            self.log_mel[index].float().transpose(1, 2),
+        return self._segments(clips, index), waveform.float() / 32767
+
+    def _segments(self, clips: np.ndarray, index: Tensor) -> Segments:
+        """The frames that `index` `(batch, frames)` names."""
+        return Segments(
+            self.log_mel[index].float().transpose(1, 2),  # (B, T, M) -> (B, M, T)
             self.log_f0[index],
             self.voiced[index].float(),
             torch.from_numpy(np.asarray(clips)),
         )
-        return segments, waveform.float() / 32767
 
     def whole(self, clip: int) -> Segments:
         """One utterance from beginning to end, as a batch of one."""
