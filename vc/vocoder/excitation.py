@@ -42,7 +42,7 @@ def pulse_train(f0: Tensor, sample_rate: int) -> Tensor:
     """
     cycles = torch.cumsum(f0.double() / sample_rate, dim=-1)
     phase = 2 * math.pi * (cycles - cycles.round()).float()  # in [-pi, pi]: precise for hours
-    harmonics = torch.floor(0.5 * sample_rate / f0)
+    harmonics = torch.ceil(0.5 * sample_rate / f0) - 1  # strictly below half the rate
     half = torch.sin(phase / 2)
     safe = torch.where(half.abs() < 1e-4, torch.ones_like(half), half)
     kernel = 0.5 * torch.sin((harmonics + 0.5) * phase) / safe - 0.5
