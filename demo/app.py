@@ -64,7 +64,9 @@ def build_app(converter: Converter) -> gr.Blocks:
             [[str(EXAMPLES / "source.flac"), [str(EXAMPLES / "reference.flac")]]],
             [source, references],
         )
-        gr.Markdown("Clips are used for the conversion only and everything runs on this machine.")
+        gr.Markdown(
+            "Everything runs on this machine. Uploaded clips stay in its temporary folder for now."
+        )
     return app
 
 
