@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from vc.audio import active_level_db
 from vc.config import DataConfig, FeatureConfig
-from vc.corpus import feature_file, prepare, read_exclusions, read_manifest
+from vc.corpus import feature_file, prepare, read_manifest, read_speakers
 from vc.errors import DataError
 from vc.features import num_frames
 from vc.training.data import SpeechData
@@ -62,13 +62,21 @@ def test_only_what_changed_is_done_again(copy: Path, tmp_path: Path) -> None:
     assert redone == {feature_file(cache, "toy/voice1/clip0"), damaged}
 
 
-def test_excluded_speakers_and_skipped_corpora_never_enter(copy: Path, tmp_path: Path) -> None:
+def test_excluded_held_out_and_skipped_never_enter_training(copy: Path, tmp_path: Path) -> None:
     shutil.copytree(copy / "toy", copy / "other")
     table = tmp_path / "test_speakers.tsv"
     table.write_text("corpus\tspeaker\ntoy\tvoice5\n")
     report = prepare(
-        copy, tmp_path / "cache", FEATURES, read_exclusions(table), frozenset({"other"}), workers=1
+        copy,
+        tmp_path / "cache",
+        FEATURES,
+        exclude=read_speakers(table),
+        hold_out=frozenset({("toy", "voice2"), ("toy", "voice3")}),
+        skip_corpora=frozenset({"other"}),
+        workers=1,
     )
+    validation = {u.speaker for u in report.utterances if u.split == "validation"}
+    assert validation >= {"toy/voice2", "toy/voice3"}
     speakers = {u.speaker for u in report.utterances}
     assert speakers == {f"toy/voice{i}" for i in range(8) if i != 5}
     assert not any("voice5" in str(f) for f in (tmp_path / "cache").rglob("*"))

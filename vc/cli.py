@@ -62,7 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     prepare = commands.add_parser("prepare", help="turn a corpus folder into cached features")
     prepare.add_argument("corpus", type=Path, help="folder of speaker/utterance files")
     prepare.add_argument("-o", "--output", type=Path, required=True, help="cache folder")
-    prepare.add_argument("--exclude", type=Path, help="TSV of corpus, speaker never to train on")
+    prepare.add_argument("--exclude", type=Path, help="TSV of corpus, speaker to leave out")
+    prepare.add_argument("--hold-out", type=Path, help="TSV of corpus, speaker for validation only")
     prepare.add_argument("--skip", action="append", default=[], help="corpus folder to pass over")
     prepare.add_argument("--workers", type=int, help="processes; all cores by default")
     prepare.set_defaults(run=_prepare)
@@ -157,14 +158,18 @@ def _info(options: argparse.Namespace) -> None:
 
 def _prepare(options: argparse.Namespace) -> None:
     from vc.config import FeatureConfig
-    from vc.corpus import prepare, read_exclusions
+    from vc.corpus import prepare, read_speakers
 
-    exclude = read_exclusions(options.exclude) if options.exclude else frozenset()
+    exclude, hold_out = (
+        read_speakers(table) if table else frozenset()
+        for table in (options.exclude, options.hold_out)
+    )
     report = prepare(
         options.corpus,
         options.output,
         FeatureConfig(),
         exclude,
+        hold_out,
         frozenset(options.skip),
         options.workers,
     )

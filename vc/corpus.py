@@ -62,6 +62,7 @@ def prepare(
     cache: Path,
     features: FeatureConfig,
     exclude: frozenset[tuple[str, str]] = frozenset(),
+    hold_out: frozenset[tuple[str, str]] = frozenset(),
     skip_corpora: frozenset[str] = frozenset(),
     workers: int | None = None,
 ) -> PreparationReport:
@@ -71,7 +72,8 @@ def prepare(
         corpus: folder of `speaker/utterance` files, or of several such folders.
         cache: output folder; made if missing.
         features: what to compute; a cache made with other settings is refused.
-        exclude: (corpus, speaker) pairs that must never be trained on.
+        exclude: (corpus, speaker) pairs that are left out altogether.
+        hold_out: (corpus, speaker) pairs that go to the validation part, beside a random few.
         skip_corpora: corpus folders to pass over.
         workers: processes; all cores by default.
 
@@ -99,7 +101,7 @@ def prepare(
                 left_out.append((str(file.relative_to(corpus)), result))
                 continue
             name = "/".join(_place(corpus, file))
-            utterances.append(_utterance(name, result, texts.get(name, "")))
+            utterances.append(_utterance(name, result, texts.get(name, ""), hold_out))
     _write_text(
         cache / "manifest.jsonl",
         "".join(json.dumps(asdict(u), ensure_ascii=False) + "\n" for u in utterances),
@@ -124,15 +126,23 @@ def _place(root: Path, file: Path) -> tuple[str, str, str]:
     return corpus, speaker, parts[-1]
 
 
-def _utterance(name: str, seconds: float, text: str) -> Utterance:
+def _utterance(
+    name: str, seconds: float, text: str, hold_out: frozenset[tuple[str, str]]
+) -> Utterance:
     corpus, speaker, clip = name.split("/")
+    held_out = (corpus, speaker) in hold_out
     speaker = f"{corpus}/{clip if speaker == UNLABELLED else speaker}"
     split: Split = "train"
     if corpus == NOISE:
         split = "noise"
-    elif int(hashlib.sha256(speaker.encode()).hexdigest()[:8], 16) < VALIDATION_SHARE * 2**32:
-        split = "validation"  # by the name's hash: the same speakers on every machine
+    elif held_out or _chance(speaker) < VALIDATION_SHARE:
+        split = "validation"
     return Utterance(name, corpus, speaker, split, round(seconds, 3), text)
+
+
+def _chance(speaker: str) -> float:
+    """A number in [0, 1) from the name's hash: the same speakers are picked on every machine."""
+    return int(hashlib.sha256(speaker.encode()).hexdigest()[:8], 16) / 2**32
 
 
 def _claim_cache(cache: Path, features: FeatureConfig) -> None:
@@ -221,7 +231,7 @@ def read_manifest(cache: Path) -> list[Utterance]:
         raise DataError(f"{path}: not a manifest ({error}); run `vc prepare` again") from error
 
 
-def read_exclusions(path: Path) -> frozenset[tuple[str, str]]:
+def read_speakers(path: Path) -> frozenset[tuple[str, str]]:
     """(corpus, speaker) pairs of a TSV with these two columns, such as a list of test speakers."""
     with path.open(encoding="utf-8", newline="") as file:
         rows: Iterable[dict[str, str]] = list(csv.DictReader(file, delimiter="\t"))

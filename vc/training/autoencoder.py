@@ -11,6 +11,7 @@ import copy
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -44,7 +45,7 @@ class AutoencoderLossConfig:
     swap_from: int = 2_000  # step at which the losses below begin
     swap_content: float = 0.1  # content of the swapped decode is the source's
     swap_speaker: float = 0.5  # speaker of the swapped decode is the reference's
-    adversarial: float = 0.1  # decodes look real for the speaker
+    adversarial: float = 0.1  # swapped decodes look real for the speaker
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,13 @@ class AutoencoderRecipe:
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     run: RunConfig = field(default_factory=RunConfig)
+
+
+class Judged(NamedTuple):
+    """What the discriminator judges: mels, and the speakers they claim to be."""
+
+    mel: Tensor  # (batch, n_mels, frames), normalised
+    speaker: Tensor  # (batch, embedding_dim)
 
 
 class AutoencoderTask:
@@ -84,6 +92,8 @@ class AutoencoderTask:
             self.model.set_statistics(mels.mean(0), mels.std(0))
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.classes = nn.Linear(config.speaker_dim, len(self.train_data.speakers), bias=False)
+        if recipe.run.initial:
+            self._start_classes()
         self.phone_head = PhoneHead(
             config.content_dim, len(self.phones.alphabet) if self.phones else 0
         )
@@ -103,6 +113,20 @@ class AutoencoderTask:
             "discriminator": make_optimizer(self.discriminator.parameters(), recipe.optimizer),
         }
 
+    @torch.no_grad()
+    def _start_classes(self) -> None:
+        """Begin each class where the initial model already puts its speaker.
+
+        From random classes, the speaker loss would first undo what the speaker encoder knows.
+        """
+        generator = np.random.default_rng(self.recipe.run.seed)
+        first_clips = np.array([clips[0] for clips in self.train_data.clips_of])
+        for speakers in torch.arange(len(first_clips)).split(64):
+            segments = self._cut(self.train_data, generator, first_clips[speakers.numpy()])
+            embedding = self.average.encode_speaker(segments.log_mel)
+            identity = split_embedding(embedding, self.model.config).identity
+            self.classes.weight[speakers] = identity.cpu()
+
     def train_step(self, step: int, generator: np.random.Generator) -> dict[str, float]:
         """One update of the autoencoder and, once swaps count, one of the discriminator."""
         recipe, weights = self.recipe, self.recipe.loss
@@ -112,7 +136,7 @@ class AutoencoderTask:
         source = self._cut(self.train_data, generator, clips)
         reference = self._cut(self.train_data, generator, partners)
         with self._autocast():
-            losses, fakes = self._losses(source, reference, generator, step)
+            losses, real, fake = self._losses(source, reference, generator, step)
             if self.phones is not None and step % 2 == 0:
                 losses["ctc"] = self._ctc_loss(generator)
         total = torch.stack([getattr(weights, k) * v for k, v in losses.items()]).sum()
@@ -120,8 +144,8 @@ class AutoencoderTask:
         optimizer = recipe.optimizer
         norm = apply_gradients(self.optimizers["autoencoder"], optimizer, step, recipe.run.steps)
         report = {f"{k}/loss": float(v.detach()) for k, v in losses.items()}
-        if fakes and weights.adversarial:
-            report["discriminator/loss"] = self._discriminator_step(source, fakes, step)
+        if real and fake and weights.adversarial:
+            report["discriminator/loss"] = self._discriminator_step(real, fake, step)
         update_average(self.average, self.model, optimizer.ema_decay, step)
         return {**report, "gradient/norm": norm}
 
@@ -131,8 +155,8 @@ class AutoencoderTask:
         reference: Segments,
         generator: np.random.Generator,
         step: int,
-    ) -> tuple[dict[str, Tensor], list[tuple[Tensor, Tensor]]]:
-        """Losses by configuration name, and the (mel, speaker) decodes to show a discriminator."""
+    ) -> tuple[dict[str, Tensor], Judged | None, Judged | None]:
+        """Losses by configuration name, and the real and decoded mels to show a discriminator."""
         weights, model = self.recipe.loss, self.model
         views = 2 if weights.contrastive and step % 2 else 1
         perturbed = torch.cat([self._perturb(source.log_mel, generator) for _ in range(views)])
@@ -151,7 +175,7 @@ class AutoencoderTask:
         if other:
             losses["contrastive"] = contrastive_loss(content, other[0])
         if step < weights.swap_from:
-            return losses, []
+            return losses, None, None
 
         # half of the batch is swapped: each with a random other one
         half = slice(0, max(1, len(speaker) // 2))
@@ -170,15 +194,13 @@ class AutoencoderTask:
             if weights.swap_speaker:
                 spoken = model.encode_speaker(swapped)
                 losses["swap_speaker"] = self._speaker_distance(spoken, other_speaker.detach())
-        fakes = [
-            (model.normalize(rebuilt), speaker.detach()),
-            (model.normalize(swapped), other_speaker.detach()),
-        ]
+        # only swaps are judged: rebuilt mels have a truth to be compared with
+        real = Judged(model.normalize(source.log_mel[half]), speaker[half].detach())
+        fake = Judged(model.normalize(swapped), other_speaker.detach())
         if weights.adversarial:
             with frozen(self.discriminator):
-                scores = [generator_loss(self.discriminator(*fake)[0]) for fake in fakes]
-            losses["adversarial"] = torch.stack(scores).mean()
-        return losses, fakes
+                losses["adversarial"] = generator_loss(self.discriminator(*fake)[0])
+        return losses, real, fake
 
     def _speaker_distance(self, embedding: Tensor, wanted: Tensor) -> Tensor:
         """1 - cosine of the learnt parts, plus the mean distance of the spectral statistics."""
@@ -194,18 +216,12 @@ class AutoencoderTask:
         log_mel = self._perturb(batch.log_mel.to(self.device), generator)
         return self.phone_head.loss(self.model.encode_content(log_mel), batch)
 
-    def _discriminator_step(
-        self, source: Segments, fakes: list[tuple[Tensor, Tensor]], step: int
-    ) -> float:
-        """Show the discriminator real mels with their own speakers, and both kinds of decodes."""
-        own_speaker = fakes[0][1]
+    def _discriminator_step(self, real: Judged, fake: Judged, step: int) -> float:
+        """Show the discriminator real mels with their own speaker, and swapped decodes."""
         with self._autocast():
-            real = self.discriminator(self.model.normalize(source.log_mel), own_speaker)[0]
-            losses = [
-                discriminator_loss(real, self.discriminator(mel.detach(), speaker)[0])
-                for mel, speaker in fakes
-            ]
-        loss = torch.stack(losses).mean()
+            loss = discriminator_loss(
+                self.discriminator(*real)[0], self.discriminator(fake.mel.detach(), fake.speaker)[0]
+            )
         loss.backward()
         optimizer = self.recipe.optimizer
         apply_gradients(self.optimizers["discriminator"], optimizer, step, self.recipe.run.steps)
