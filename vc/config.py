@@ -72,13 +72,16 @@ class AutoencoderConfig:
     content_stride: int = 2  # mel frames per content frame
     input_norm: bool = True  # instance normalisation of the mel that content is read from
     block_norm: Literal["instance", "layer"] = "instance"  # inside the content encoder
-    bottleneck: Literal["noise", "narrow"] = "noise"
-    bottleneck_noise: float = 0.3  # standard deviation beside unit-variance content
+    bottleneck: Literal["noise", "narrow", "variational", "sigmoid", "vq", "fsq"] = "noise"
+    bottleneck_noise: float = 0.3  # "noise": standard deviation beside unit-variance content
+    codebook_size: int = 256  # "vq": entries
+    quantizer_levels: tuple[int, ...] = (8, 5, 5, 5)  # "fsq": levels of each content channel
     speaker_width: int = 192
     speaker_blocks: int = 4
     speaker_dim: int = 128  # of the learnt part of the speaker embedding
     speaker_statistics: bool = True  # beside it, the voice's mean spectrum and its spread
     decoder_blocks: int = 6
+    decoder_norm: Literal["layer", "instance"] = "layer"  # with "instance", FiLM is AdaIN
     f0_bands: int = 32  # radial basis functions over log-F0
     f0_conditioning: bool = True
 
@@ -87,6 +90,15 @@ class AutoencoderConfig:
         _require(self.content_stride >= 1, "autoencoder: content_stride must be at least 1")
         _require(self.content_dim >= 1, "autoencoder: content_dim must be at least 1")
         _require(self.bottleneck_noise >= 0, "autoencoder: bottleneck_noise must not be negative")
+        _require(self.codebook_size >= 2, "autoencoder: codebook_size must be at least 2")
+        _require(
+            min(self.quantizer_levels, default=0) >= 2,
+            "autoencoder: quantizer_levels must be at least 2 each",
+        )
+        _require(
+            self.bottleneck != "fsq" or len(self.quantizer_levels) == self.content_dim,
+            "autoencoder: the fsq bottleneck needs content_dim levels in quantizer_levels",
+        )
 
     @property
     def embedding_dim(self) -> int:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vc.config import AutoencoderConfig, FeatureConfig
-from vc.model.bottleneck import make_bottleneck
+from vc.model.bottleneck import Bottled, make_bottleneck
 from vc.model.content_encoder import ContentEncoder
 from vc.model.decoder import Decoder
 from vc.model.speaker_encoder import SpeakerEncoder
@@ -59,7 +59,12 @@ class Autoencoder(nn.Module):
 
     def encode_content(self, log_mel: Tensor) -> Tensor:
         """`(batch, n_mels, frames)` -> `(batch, content_dim, content_frames)`."""
-        return self.bottleneck(self.content_encoder(self.normalize(log_mel)))
+        return self.squeeze(self.content_encoder(self.normalize(log_mel))).content
+
+    def squeeze(self, content: Tensor) -> Bottled:
+        """What the bottleneck lets through of the content encoder's output."""
+        bottled: Bottled = self.bottleneck(content)
+        return bottled
 
     def encode_speaker(self, log_mel: Tensor) -> Tensor:
         """`(batch, n_mels, frames)` -> `(batch, embedding_dim)`."""

@@ -1,12 +1,31 @@
-"""Bottlenecks: how much a content frame can carry. One class an idea, one interface."""
+"""Bottlenecks: how much a content frame can carry. One class an idea, one interface.
+
+Each maps content `(batch, content_dim, content_frames)` to `Bottled`: what is left of it, what
+that costs, and, where content becomes symbols, which ones.
+"""
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from vc.config import AutoencoderConfig
 from vc.model.layers import instance_norm
+
+_CODEBOOK_DECAY = 0.99
+_DEAD_BELOW = 0.01  # uses a batch, averaged: a code used less often is given a new place
+
+
+class Bottled(NamedTuple):
+    """What a bottleneck lets through."""
+
+    content: Tensor  # (batch, content_dim, content_frames)
+    loss: Tensor  # scalar, to be weighed by the recipe
+    codes: Tensor | None = None  # (batch, content_frames), the symbol of each frame
 
 
 class NoiseBottleneck(nn.Module):
@@ -23,14 +42,127 @@ class NoiseBottleneck(nn.Module):
         super().__init__()
         self.noise = noise
 
-    def forward(self, content: Tensor) -> Tensor:
-        """Map `(batch, content_dim, content_frames)` to the same shape."""
+    def forward(self, content: Tensor) -> Bottled:
+        """See the module."""
         content = instance_norm(content.float())
         if self.training and self.noise > 0:
             content = content + self.noise * torch.randn_like(content)
-        return content
+        return Bottled(content, content.new_zeros(()))
+
+
+class VariationalBottleneck(nn.Module):
+    """Gaussian content of unit variance, drawn towards zero (Chou & Lee 2019, arXiv:1904.05742).
+
+    With the variance fixed, the Kullback-Leibler divergence to the standard normal is half the
+    squared mean: content pays for every bit it carries over the noise.
+    """
+
+    def forward(self, content: Tensor) -> Bottled:
+        """See the module."""
+        mean = content.float()
+        noise = torch.randn_like(mean) if self.training else torch.zeros_like(mean)
+        return Bottled(mean + noise, 0.5 * mean.square().mean())
+
+
+class SigmoidBottleneck(nn.Module):
+    """Content squeezed into (0, 1) by a flat sigmoid: AGAIN-VC's activation guidance.
+
+    Chen et al. 2021, arXiv:2011.00316. The slope of 0.1 is theirs.
+    """
+
+    SLOPE = 0.1
+
+    def forward(self, content: Tensor) -> Bottled:
+        """See the module."""
+        squeezed = torch.sigmoid(self.SLOPE * instance_norm(content.float()))
+        return Bottled(squeezed, squeezed.new_zeros(()))
+
+
+class VectorQuantizer(nn.Module):
+    """Each frame becomes the nearest entry of a codebook (VQ-VAE, van den Oord et al. 2017).
+
+    Entries follow the mean of what they stand for by moving averages (appendix A.1 of
+    arXiv:1711.00937). One that is hardly used any more moves to a random frame of the batch, so
+    that none is lost. Gradients pass straight through; the loss keeps content near its entry.
+    """
+
+    def __init__(self, size: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("codebook", torch.randn(size, dim))
+        self.register_buffer("uses", torch.ones(size))
+        self.register_buffer("sums", self.get_buffer("codebook").clone())
+
+    def forward(self, content: Tensor) -> Bottled:
+        """See the module."""
+        content = instance_norm(content.float())
+        frames = content.transpose(1, 2)  # (B, C, T) -> (B, T, C)
+        codes = torch.cdist(frames, self.get_buffer("codebook")[None]).argmin(dim=-1)
+        quantized = self.look_up(codes)
+        if self.training:
+            self._follow(frames.detach().flatten(0, 1), codes.flatten())
+        loss = functional.mse_loss(content, quantized)
+        return Bottled(content + (quantized - content).detach(), loss, codes)
+
+    def look_up(self, codes: Tensor) -> Tensor:
+        """Content `(batch, content_dim, content_frames)` of `(batch, content_frames)` codes."""
+        return self.get_buffer("codebook")[codes].transpose(1, 2)
+
+    @torch.no_grad()
+    def _follow(self, frames: Tensor, codes: Tensor) -> None:
+        """Move the entries towards the `(frames, content_dim)` that chose them."""
+        codebook, uses, sums = (self.get_buffer(n) for n in ("codebook", "uses", "sums"))
+        chosen = functional.one_hot(codes, len(codebook)).to(frames.dtype)  # (frames, size)
+        uses.lerp_(chosen.sum(dim=0), 1 - _CODEBOOK_DECAY)
+        sums.lerp_(chosen.T @ frames, 1 - _CODEBOOK_DECAY)
+        dead = uses < _DEAD_BELOW
+        picks = torch.randint(len(frames), (len(codebook),), device=frames.device)
+        sums[dead] = frames[picks][dead]
+        uses[dead] = 1.0
+        codebook.copy_(sums / uses[:, None])
+
+
+class ScalarQuantizer(nn.Module):
+    """Each channel is rounded to a few levels (finite scalar quantisation, Mentzer et al. 2023).
+
+    arXiv:2309.15505. No codebook, so nothing can collapse; a frame's code is the mixed-radix
+    number of its levels.
+    """
+
+    def __init__(self, levels: tuple[int, ...]) -> None:
+        super().__init__()
+        self.register_buffer("levels", torch.tensor(levels), persistent=False)
+        radix = [math.prod(levels[:i]) for i in range(len(levels))]
+        self.register_buffer("radix", torch.tensor(radix), persistent=False)
+
+    def forward(self, content: Tensor) -> Bottled:
+        """See the module."""
+        content = instance_norm(content.float())
+        levels = self.get_buffer("levels")[:, None]
+        span = (levels - 1).float()
+        places = (torch.tanh(content) + 1) / 2 * span  # 0 ... levels - 1
+        places = places + (places.round() - places).detach()  # straight through
+        codes = (places.detach().round().long() * self.get_buffer("radix")[:, None]).sum(dim=1)
+        return Bottled(2 * places / span - 1, content.new_zeros(()), codes)
+
+    def look_up(self, codes: Tensor) -> Tensor:
+        """Content `(batch, content_dim, content_frames)` of `(batch, content_frames)` codes."""
+        levels, radix = self.get_buffer("levels")[:, None], self.get_buffer("radix")[:, None]
+        places = codes.unsqueeze(1) // radix % levels
+        return 2 * places / (levels - 1) - 1
 
 
 def make_bottleneck(config: AutoencoderConfig) -> nn.Module:
     """The bottleneck that a configuration names."""
-    return NoiseBottleneck(config.bottleneck_noise if config.bottleneck == "noise" else 0.0)
+    match config.bottleneck:
+        case "noise":
+            return NoiseBottleneck(config.bottleneck_noise)
+        case "narrow":
+            return NoiseBottleneck(0.0)
+        case "variational":
+            return VariationalBottleneck()
+        case "sigmoid":
+            return SigmoidBottleneck()
+        case "vq":
+            return VectorQuantizer(config.codebook_size, config.content_dim)
+        case "fsq":
+            return ScalarQuantizer(config.quantizer_levels)

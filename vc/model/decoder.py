@@ -47,7 +47,7 @@ class Decoder(nn.Module):
             nn.Linear(config.embedding_dim, width), nn.GELU(), nn.Linear(width, width), nn.GELU()
         )
         self.blocks = nn.ModuleList(
-            ConvNeXtBlock(width, config.expansion, kernel, condition_dim=width)
+            ConvNeXtBlock(width, config.expansion, kernel, config.decoder_norm, width)
             for _ in range(config.decoder_blocks)
         )
         self.norm = ChannelNorm(width)

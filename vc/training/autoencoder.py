@@ -39,6 +39,8 @@ class AutoencoderLossConfig:
     """Weights of the losses; 0 turns one off and saves its cost."""
 
     reconstruction: float = 1.0
+    bottleneck: float = 0.0  # what the bottleneck asks for its content (see vc/model/bottleneck.py)
+    content_again: float = 0.0  # content read from the rebuilt mel is the same (AutoVC's loss)
     speaker: float = 0.05  # the speaker vector names the training speaker
     contrastive: float = 0.1  # content is the same under another perturbation
     ctc: float = 0.2  # content tells phones, where transcripts exist
@@ -160,12 +162,17 @@ class AutoencoderTask:
         weights, model = self.recipe.loss, self.model
         views = 2 if weights.contrastive and step % 2 else 1
         perturbed = torch.cat([self._perturb(source.log_mel, generator) for _ in range(views)])
-        content = instance_norm(model.content_encoder(model.normalize(perturbed)))
-        content, *other = content.split(len(source.log_mel))
+        encoded, *other = model.content_encoder(model.normalize(perturbed)).split(len(source.clips))
         speaker = model.encode_speaker(reference.log_mel)
-        latent = Latent(model.bottleneck(content), speaker)
+        bottled = model.squeeze(encoded)
+        latent = Latent(bottled.content, speaker)
         rebuilt = model.decode(latent, source.log_f0, source.voiced)
         losses = {"reconstruction": (rebuilt - source.log_mel).abs().mean()}
+        if weights.bottleneck:
+            losses["bottleneck"] = bottled.loss
+        if weights.content_again:
+            again = model.content_encoder(model.normalize(rebuilt))
+            losses["content_again"] = (again - encoded).abs().mean()
         if weights.speaker:
             labels = torch.from_numpy(self.train_data.speaker_of)[source.clips.cpu()]
             identity = split_embedding(speaker, model.config).identity
@@ -173,7 +180,8 @@ class AutoencoderTask:
             cosines = functional.linear(identity, classes)
             losses["speaker"] = margin_softmax_loss(cosines.float(), labels.to(self.device))
         if other:
-            losses["contrastive"] = contrastive_loss(content, other[0])
+            first, second = instance_norm(encoded), instance_norm(other[0])
+            losses["contrastive"] = contrastive_loss(first, second)
         if step < weights.swap_from:
             return losses, None, None
 
@@ -190,7 +198,8 @@ class AutoencoderTask:
         with frozen(model.content_encoder, model.speaker_encoder):
             if weights.swap_content:
                 heard = instance_norm(model.content_encoder(model.normalize(swapped)))
-                losses["swap_content"] = contrastive_loss(heard, content[half].detach())
+                said = instance_norm(encoded[half]).detach()
+                losses["swap_content"] = contrastive_loss(heard, said)
             if weights.swap_speaker:
                 spoken = model.encode_speaker(swapped)
                 losses["swap_speaker"] = self._speaker_distance(spoken, other_speaker.detach())
