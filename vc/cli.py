@@ -78,8 +78,12 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_evaluate(commands)
 
-    probe = commands.add_parser("probe", help="how well the latents tell the speaker")
+    probe = commands.add_parser("probe", help="how well the latents tell speaker and phone")
     probe.add_argument("--cache", type=Path, required=True, help="folder that `vc prepare` wrote")
+    probe.add_argument("-o", "--output", type=Path, help="HTML report with plots")
+    probe.add_argument("--speakers", type=int, default=100, help="how many (100)")
+    probe.add_argument("--clips", type=int, default=8, help="of each speaker (8)")
+    probe.add_argument("--phone-clips", type=int, default=200, help="English clips (200); 0: none")
     _add_checkpoint(probe)
     probe.set_defaults(run=_probe)
     return parser
@@ -268,10 +272,13 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 
 def _probe(options: argparse.Namespace) -> None:
-    from vc.evaluation.probe import probe_speakers
+    from vc.evaluation.probe import format_report, probe
 
-    result = probe_speakers(options.cache, options.checkpoint)
-    print(f"speakers named right, of {result.speakers} ({result.clips} clips, half for training)")
-    for name, share in result.accuracy.items():
-        print(f"  {name:22s} {100 * share:5.1f} %")
-    print(f"  {'chance':22s} {100 * result.chance:5.1f} %")
+    report = probe(
+        options.cache, options.checkpoint, options.speakers, options.clips, options.phone_clips
+    )
+    print(format_report(report.tasks))
+    if options.output:
+        from vc.evaluation.probe_report import write_probe_report
+
+        write_probe_report(options.output, report)

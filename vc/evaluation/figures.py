@@ -150,14 +150,23 @@ def _paint_mel(axes: Any, clip: Waveform) -> None:
     )
 
 
-def bars(name: str, title: str, values: Mapping[str, Mapping[str, float]], chance: float) -> str:
-    """Shares in per cent as horizontal bars with a line at chance.
+def bars(
+    name: str,
+    title: str,
+    unit: str,
+    values: Mapping[str, Mapping[str, float]],
+    most: float,
+    mark: float,
+) -> str:
+    """Horizontal bars.
 
     Args:
         name: of the picture.
         title: above it.
+        unit: below it.
         values: for each row its bars, by series.
-        chance: share that guessing reaches.
+        most: where the axis ends.
+        mark: where a dashed line is drawn.
     """
     series = list(dict.fromkeys(s for row in values.values() for s in row))
 
@@ -166,16 +175,17 @@ def bars(name: str, title: str, values: Mapping[str, Mapping[str, float]], chanc
         height = 0.8 / len(series)
         for number, (label, color) in enumerate(zip(series, _colors(len(series)), strict=True)):
             places = np.arange(len(values)) + (number - (len(series) - 1) / 2) * height
-            shares = [100 * row[label] for row in values.values()]
-            drawn = axes.barh(places, shares, height, color=color, label=label)
+            lengths = [row[label] for row in values.values()]
+            drawn = axes.barh(places, lengths, height, color=color, label=label)
             axes.bar_label(drawn, fmt="%.1f", fontsize=8, padding=2, color=_INK)
-        axes.axvline(100 * chance, color=_INK, linewidth=0.8, linestyle="--")
+        axes.axvline(mark, color=_INK, linewidth=0.8, linestyle="--")
         axes.set_yticks(range(len(values)), list(values))
         axes.invert_yaxis()
-        axes.set(xlim=(0, 112), xlabel="% right (dashed: chance)", title=title)
-        axes.legend(fontsize=8, loc="lower right")
+        axes.set(xlim=(0, 1.1 * most), xlabel=unit)
+        figure.suptitle(title, fontsize=11)
+        figure.legend(loc="outside lower center", ncols=len(series), fontsize=8)
 
-    return draw(name, (6.4, 1.3 + 0.55 * len(values)), paint, title)
+    return draw(name, (6.4, 1.6 + 0.5 * len(values)), paint, title)
 
 
 def scatter_map(

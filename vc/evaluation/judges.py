@@ -20,7 +20,7 @@ from vc.errors import VCError
 JUDGE_RATE = 16_000  # Hz, what every judge expects
 
 _F0_FLOOR, _F0_CEILING, _F0_STEP_S = 60.0, 600.0, 0.01
-_HARVEST_S = 6.0  # what Harvest listens to of a clip: it takes half as long as the speech itself
+_HARVEST_S = 4.0  # what Harvest hears of a clip: it takes half as long as the speech itself
 
 _MEL_BANDS, _MEL_CEPSTRA = 80, 24
 _PACKAGES = (
@@ -41,7 +41,7 @@ class SpeakerJudge:
     THRESHOLD = 0.72  # cosine above which it takes two clips for one speaker
 
     def __init__(self) -> None:
-        _require("resemblyzer")
+        require("resemblyzer")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from resemblyzer import VoiceEncoder
@@ -67,7 +67,7 @@ class Naturalness(NamedTuple):
 
 def naturalness(waveform: Waveform) -> Naturalness:
     """Predicted opinion by DNSMOS (Reddy et al. 2022, arXiv:2110.01763), from `speechmos`."""
-    _require("speechmos")
+    require("speechmos")
     from speechmos import dnsmos
 
     peak = max(1.0, float(np.abs(waveform).max(initial=0.0)))
@@ -79,7 +79,7 @@ class Recognizer:
     """English words by pocketsphinx with the model it carries."""
 
     def __init__(self) -> None:
-        _require("pocketsphinx")
+        require("pocketsphinx")
         from pocketsphinx import Decoder
 
         # "batch" takes the cepstral mean from the clip itself: results do not depend on their order
@@ -122,7 +122,7 @@ def _units(text: str, unit: str) -> list[str]:
 
 def f0_track(waveform: Waveform) -> npt.NDArray[np.float64]:
     """F0 in Hz every 10 ms by Praat's cross-correlation method; 0 where unvoiced."""
-    _require("parselmouth")
+    require("parselmouth")
     import parselmouth
 
     sound = parselmouth.Sound(waveform.astype(np.float64), JUDGE_RATE)
@@ -133,19 +133,22 @@ def f0_track(waveform: Waveform) -> npt.NDArray[np.float64]:
 
 
 def f0_track_harvest(waveform: Waveform) -> npt.NDArray[np.float64]:
-    """F0 in Hz every 10 ms of the first 6 s, by Harvest of WORLD (Morise 2017); 0 where unvoiced.
+    """F0 in Hz every 10 ms of the first 4 s, by WORLD; 0 where unvoiced.
 
-    It fits filters to the fundamental where `f0_track` correlates waveforms: an independent
-    second opinion.
+    Harvest (Morise 2017, Interspeech) for F0 and the voicing decision of D4C LoveTrain (Morise
+    2016). Filters and instantaneous frequency, where `f0_track` correlates waveforms: an
+    independent second opinion, though one with more gross errors (noise 34 dB below speech alone
+    brings the correlation of a clip with itself to between 0.90 and 0.99) and slow, hence the 4 s.
     """
-    _require("pyworld")
+    require("pyworld")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it asks setuptools for its own version
         import pyworld
 
     heard = waveform[: round(_HARVEST_S * JUDGE_RATE)].astype(np.float64)
-    f0, _ = pyworld.harvest(heard, JUDGE_RATE, _F0_FLOOR, _F0_CEILING, 1_000 * _F0_STEP_S)
-    return f0
+    f0, times = pyworld.harvest(heard, JUDGE_RATE, _F0_FLOOR, _F0_CEILING, 1_000 * _F0_STEP_S)
+    aperiodicity = pyworld.d4c(heard, f0, times, JUDGE_RATE, threshold=0.85)
+    return np.where(aperiodicity.mean(axis=1) > 0.999, 0.0, f0)  # all 1: noise only
 
 
 def f0_correlation(f0: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float:
@@ -166,7 +169,7 @@ def semitones_apart(f0: npt.NDArray[np.float64], other: npt.NDArray[np.float64])
 
 def perceptual_quality(original: Waveform, copied: Waveform) -> float:
     """PESQ, wide band (ITU-T P.862.2), 1 to 4.6; nan where it finds no speech."""
-    _require("pesq")
+    require("pesq")
     from pesq import NoUtterancesError, pesq
 
     try:
@@ -177,7 +180,7 @@ def perceptual_quality(original: Waveform, copied: Waveform) -> float:
 
 def short_time_intelligibility(original: Waveform, copied: Waveform) -> float:
     """STOI (Taal et al. 2011), 0 to 1."""
-    _require("pystoi")
+    require("pystoi")
     from pystoi import stoi
 
     return float(stoi(original, copied, JUDGE_RATE))
@@ -193,7 +196,7 @@ def mel_cepstral_distortion(original: Waveform, copied: Waveform) -> float:
     one from another mel-cepstral analysis. Only frames within 40 dB of the original's loudest
     count.
     """
-    _require("librosa")
+    require("librosa")
     cepstra, levels = zip(*(_mel_cepstra(w) for w in (original, copied)), strict=True)
     heard = levels[0] > levels[0].max() - 40
     squares = ((cepstra[0] - cepstra[1])[:, heard] ** 2).sum(axis=0)
@@ -228,7 +231,11 @@ def _installed(package: str) -> bool:
         return False
 
 
-def _require(package: str) -> None:
+def require(package: str) -> None:
+    """Refuse to go on without a judge's package.
 
+    Raises:
+        VCError: it is not installed.
+    """
     if find_spec(package) is None:
         raise VCError(f"{package} is not installed; install the judges: pip install 'vc[eval]'")

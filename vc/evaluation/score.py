@@ -57,7 +57,7 @@ class PairScore:
     nearer_reference: float  # 1.0 if to_reference > to_source
     accepted: float  # 1.0 if to_reference exceeds the verifier's threshold
     f0_correlation: float  # of log-F0 with the source's, both tracked by Praat
-    f0_correlation_harvest: float  # the same by Harvest, over the first 6 s
+    f0_correlation_harvest: float  # the same by Harvest, over the first 4 s
     semitones_off: float  # median F0 from the references'
     p808: float  # DNSMOS
     overall: float
