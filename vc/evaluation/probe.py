@@ -40,8 +40,9 @@ FEWEST_CLIPS = 3  # of a speaker: to learn from, to stop by, to be tested on
 
 T = TypeVar("T")
 
-_STEPS, _CHECK_EVERY = 400, 10
+_STEPS, _CHECK_EVERY, _PATIENCE = 400, 10, 8
 _HIDDEN = 256
+_COMPONENTS = 16  # of the speaker embedding, where it is shown beside single content frames
 
 
 class Reading(NamedTuple):
@@ -93,7 +94,8 @@ def probe(
     Probes learn from half of the clips, stop by a quarter and are tested on a quarter. Speakers are
     those of the cache's training part, which has enough clips of enough of them. Phones come from
     forced alignment of English clips (`vc.evaluation.alignment`); each content frame in speech is
-    an example, and its clip's speaker embedding is repeated for it.
+    an example, and its clip's speaker embedding is repeated for it (its 16 principal components: a
+    few hundred clips do not fill more, and a probe would only learn the clips by heart).
 
     For speakers, content is shown pooled over the clip in two ways: its mean, as is usual (instance
     normalisation makes that nearly nothing), and its covariance, the most that a linear probe of
@@ -181,7 +183,7 @@ def _probe_phones(
         at = phones_at(phones, np.arange(content.shape[-1]) * step_s + middle)
         spoken = [frame for frame, symbol in enumerate(at) if symbol]
         contents.append(content.T[spoken])
-        embeddings.append(embedding.expand(len(spoken), -1))
+        embeddings.append(embedding)
         symbols += [at[frame] for frame in spoken]
         clips += [clip] * len(spoken)
     numbers = sorted(set(clips))
@@ -191,9 +193,18 @@ def _probe_phones(
     labels = torch.tensor([alphabet[symbol] for symbol in symbols])
     place = {clip: number for number, clip in enumerate(numbers)}
     split = _split(torch.tensor([place[clip] % 4 for clip in clips]), 4)
-    content, speaker = torch.cat(contents), torch.cat(embeddings)
+    content = torch.cat(contents)
+    components = _principal_components(torch.stack(embeddings), _COMPONENTS)
+    speaker = components.repeat_interleave(torch.tensor([len(c) for c in contents]), dim=0)
     inputs = {"content": content, "speaker": speaker, "both": torch.cat([content, speaker], 1)}
     return _ask("phone", inputs, labels, split, len(numbers))
+
+
+def _principal_components(rows: Tensor, count: int) -> Tensor:
+    """`(rows, dimensions)` -> `(rows, count)`, or fewer columns if there is no more to show."""
+    centred = rows - rows.mean(0)
+    left, strengths, _ = torch.linalg.svd(centred, full_matrices=False)
+    return (left * strengths)[:, :count]
 
 
 def _spread(items: Sequence[T], count: int) -> list[T]:
@@ -255,16 +266,18 @@ def _train_probe(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = make(inputs.shape[1])
-        optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.1)
-        best, state = float("inf"), model.state_dict()
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, weight_decay=0.1)
+        best, best_step, state = float("inf"), 0, model.state_dict()
         for step in range(_STEPS):
             optimizer.zero_grad()
             functional.cross_entropy(model(shown), wanted).backward()
             optimizer.step()
             if step % _CHECK_EVERY == 0:
                 loss = _test(model, *stopping)[1]
+                if step - best_step > _PATIENCE * _CHECK_EVERY:
+                    break
                 if loss < best:
-                    best = loss
+                    best, best_step = loss, step
                     state = {name: value.clone() for name, value in model.state_dict().items()}
     model.load_state_dict(state)
     accuracy, loss = _test(model, *testing)
