@@ -35,7 +35,7 @@ class Aligner:
         require("pocketsphinx")
         from pocketsphinx import Decoder
 
-        # "batch" takes the cepstral mean from the clip itself: results do not depend on their order
+        # "batch" takes the cepstral mean from the clip itself
         self._decoder = Decoder(samprate=JUDGE_RATE, loglevel="FATAL", cmn="batch", lm=None)
 
     def can_align(self, text: str) -> bool:
@@ -74,6 +74,7 @@ class Aligner:
         return phones
 
     def _decode(self, samples: npt.NDArray[np.int16]) -> None:
+        self._decoder.reinit_feat()  # forgets the last clip: results do not depend on their order
         self._decoder.start_utt()
         self._decoder.process_raw(samples.tobytes(), full_utt=True)
         self._decoder.end_utt()

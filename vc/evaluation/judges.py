@@ -82,7 +82,7 @@ class Recognizer:
         require("pocketsphinx")
         from pocketsphinx import Decoder
 
-        # "batch" takes the cepstral mean from the clip itself: results do not depend on their order
+        # "batch" takes the cepstral mean from the clip itself
         self._decoder = Decoder(samprate=JUDGE_RATE, loglevel="FATAL", cmn="batch")
 
     def text(self, waveform: Waveform) -> str:
@@ -90,6 +90,7 @@ class Recognizer:
         peak = float(np.abs(waveform).max(initial=1e-9))
         samples = np.round(waveform * (0.7 / peak) * 32767).astype(np.int16)
         decoder = self._decoder
+        decoder.reinit_feat()  # forgets the last clip: results do not depend on their order
         decoder.start_utt()
         decoder.process_raw(samples.tobytes(), full_utt=True)
         decoder.end_utt()
