@@ -76,20 +76,57 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--device", default="auto", help="auto (default), cpu, cuda, mps")
     train.set_defaults(run=_train)
 
-    evaluate = commands.add_parser("evaluate", help="score conversions of a table of pairs")
-    evaluate.add_argument("pairs", type=Path, help="TSV: set, source, reference, transcript")
-    evaluate.add_argument("--root", type=Path, help="folder its paths start from; the table's")
-    evaluate.add_argument("-o", "--output", type=Path, help="folder for clips and scores.json")
-    evaluate.add_argument("--converted", type=Path, help="score this folder's clips instead")
-    evaluate.add_argument("--every", type=int, default=1, help="only each n-th pair, for a look")
-    _add_checkpoint(evaluate)
-    evaluate.set_defaults(run=_evaluate)
+    _add_evaluate(commands)
 
-    probe = commands.add_parser("probe", help="how well the latents tell the speaker")
+    probe = commands.add_parser("probe", help="how well the latents tell speaker and phone")
     probe.add_argument("--cache", type=Path, required=True, help="folder that `vc prepare` wrote")
+    probe.add_argument("-o", "--output", type=Path, help="HTML report with plots")
+    probe.add_argument("--speakers", type=int, default=100, help="how many (100)")
+    probe.add_argument("--clips", type=int, default=8, help="of each speaker (8)")
+    probe.add_argument("--phone-clips", type=int, default=200, help="English clips (200); 0: none")
     _add_checkpoint(probe)
     probe.set_defaults(run=_probe)
     return parser
+
+
+def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="score conversions of a table of pairs",
+        description="Convert a table of pairs and score the results; or score another system's "
+        "clips (--converted), the vocoder alone (--copy), or lay scores side by side (--compare).",
+    )
+    evaluate.add_argument("pairs", type=Path, nargs="?", help="TSV: set, source, reference, ...")
+    evaluate.add_argument("--root", type=Path, help="folder its paths start from; the table's")
+    evaluate.add_argument(
+        "-o", "--output", type=Path, help="folder for clips, scores.json, report.html; resumes"
+    )
+    evaluate.add_argument("--report", type=Path, help="where else to write the HTML report")
+    evaluate.add_argument(
+        "--shown", type=int, default=9, help="pairs with players and pictures in the report (9)"
+    )
+    evaluate.add_argument("--name", default="", help="what to call the system in tables")
+    evaluate.add_argument("--every", type=int, default=1, help="only each n-th pair, for a look")
+    evaluate.add_argument("--workers", type=int, help="processes; all cores by default")
+    instead = evaluate.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--converted",
+        type=Path,
+        metavar="FOLDER",
+        help="score its clips <set>--<source>--<reference>.wav instead of converting",
+    )
+    instead.add_argument(
+        "--copy", action="store_true", help="score the vocoder's copies of the sources instead"
+    )
+    instead.add_argument(
+        "--compare",
+        type=Path,
+        nargs="+",
+        metavar="SCORES",
+        help="lay two or more scores.json side by side instead; differences are to the first",
+    )
+    _add_checkpoint(evaluate)
+    evaluate.set_defaults(run=_evaluate)
 
 
 def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
@@ -191,26 +228,57 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from vc.evaluation.results import compare, format_results
+
+    if options.compare:
+        if options.pairs:
+            raise VCError("--compare takes scores.json files only, without a table of pairs")
+        print(compare(options.compare))
+        return
+    if options.pairs is None:
+        raise VCError("name a table of pairs (TSV: set, source, reference, transcript)")
+    if options.every < 1 or options.shown < 0:
+        raise VCError("--every must be at least 1 and --shown must not be negative")
+    root = options.root or options.pairs.parent
+    if options.copy:
+        from vc.evaluation.copy_synthesis import evaluate_copies
+
+        print(
+            evaluate_copies(
+                options.pairs,
+                root,
+                options.checkpoint,
+                options.output,
+                every=options.every,
+                workers=options.workers,
+            )
+        )
+        return
     from vc.evaluation.run import evaluate
 
-    root = options.root or options.pairs.parent
-    print(
-        evaluate(
-            options.pairs,
-            root,
-            options.checkpoint,
-            options.output,
-            options.converted,
-            options.every,
-        )
+    results = evaluate(
+        options.pairs,
+        root,
+        options.checkpoint,
+        options.output,
+        options.converted,
+        every=options.every,
+        workers=options.workers,
+        report=options.report,
+        shown=options.shown,
+        name=options.name,
     )
+    print(format_results(results))
 
 
 def _probe(options: argparse.Namespace) -> None:
-    from vc.evaluation.probe import probe_speakers
+    from vc.evaluation.probe import format_report, probe
 
-    result = probe_speakers(options.cache, options.checkpoint)
-    print(f"speakers named right, of {result.speakers} ({result.clips} clips, half for training)")
-    for name, share in result.accuracy.items():
-        print(f"  {name:22s} {100 * share:5.1f} %")
-    print(f"  {'chance':22s} {100 * result.chance:5.1f} %")
+    report = probe(
+        options.cache, options.checkpoint, options.speakers, options.clips, options.phone_clips
+    )
+    print(format_report(report.tasks))
+    if options.output:
+        from vc.evaluation.probe_report import write_probe_report
+
+        write_probe_report(options.output, report)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from vc.audio import Audio, Waveform, read_audio, resample
+from vc.audio import Waveform, read_audio, resample
 from vc.errors import DataError
+from vc.evaluation.bootstrap import Summary, summarize_values
 from vc.evaluation.judges import (
     JUDGE_RATE,
     Recognizer,
@@ -19,11 +21,13 @@ from vc.evaluation.judges import (
     error_rate,
     f0_correlation,
     f0_track,
+    f0_track_harvest,
     naturalness,
     semitones_apart,
 )
+from vc.evaluation.verification import other_recordings, summarize_trials
 
-Convert = Callable[[Path, list[Path]], Audio]
+NOT_ENGLISH = frozenset({"cross-language", "others", "others-to-english"})  # sets, by source
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Pair:
     source: Path
     references: tuple[Path, ...]
     transcript: str = ""
+    english: bool = True  # whether the recogniser, which knows English only, is asked
 
     @property
     def name(self) -> str:
@@ -51,19 +56,24 @@ class PairScore:
     to_source: float  # speaker cosine
     nearer_reference: float  # 1.0 if to_reference > to_source
     accepted: float  # 1.0 if to_reference exceeds the verifier's threshold
-    f0_correlation: float  # with the source
+    f0_correlation: float  # of log-F0 with the source's, both tracked by Praat
+    f0_correlation_harvest: float  # the same by Harvest, over the first 4 s
     semitones_off: float  # median F0 from the references'
-    p808: float
+    p808: float  # DNSMOS
     overall: float
     source_p808: float
+    source_overall: float
     cer_own: float  # characters, against the recogniser's own text of the source
     cer: float  # characters, against the transcript
     wer: float
     source_cer: float
     source_wer: float
+    genuine_trials: tuple[float, ...] = ()  # speaker cosines, see vc.evaluation.verification
+    converted_trials: tuple[float, ...] = ()
 
 
-MEASURES = [name for name in PairScore.__dataclass_fields__ if name not in ("name", "group")]
+MEASURES = [f.name for f in fields(PairScore) if f.type == "float"]
+EQUAL_ERROR_RATE = "equal_error_rate"
 
 
 @dataclass
@@ -77,21 +87,29 @@ class Judges:
         self.voice = lru_cache(None)(lambda path: self.speaker.embed(load_clip(path)))
         self.text = lru_cache(None)(lambda path: self.recognizer.text(load_clip(path)))
         self.f0 = lru_cache(None)(lambda path: f0_track(load_clip(path)))
+        self.f0_harvest = lru_cache(None)(lambda path: f0_track_harvest(load_clip(path)))
         self.opinion = lru_cache(None)(lambda path: naturalness(load_clip(path)))
 
 
 def read_pairs(table: Path, root: Path) -> list[Pair]:
     """Read a TSV of set, source, reference(s) joined by ';', and transcript or nothing.
 
+    A column `language` with anything but "en" keeps the English recogniser from being asked about
+    a pair; without that column the sets named in `NOT_ENGLISH` are left out.
+
     Args:
         table: the file.
         root: folder that its paths start from.
 
     Raises:
-        DataError: a column is missing or the table is empty.
+        DataError: the table cannot be read, is empty, lacks a column, or has two pairs whose
+            converted clips would have the same name.
     """
-    with table.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    try:
+        with table.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{table}: not a table of pairs that can be read ({error})") from error
     try:
         pairs = [
             Pair(
@@ -99,6 +117,7 @@ def read_pairs(table: Path, root: Path) -> list[Pair]:
                 root / row["source"],
                 tuple(root / part for part in row["reference"].split(";")),
                 row.get("transcript") or "",
+                _is_english(row),
             )
             for row in rows
         ]
@@ -106,7 +125,16 @@ def read_pairs(table: Path, root: Path) -> list[Pair]:
         raise DataError(f"{table}: column {error} is missing") from error
     if not pairs:
         raise DataError(f"{table}: no pairs in it")
+    names = Counter(pair.name for pair in pairs)
+    name, count = names.most_common(1)[0]
+    if count > 1:
+        raise DataError(f"{table}: {count} pairs would be named {name}; rename a clip or a set")
     return pairs
+
+
+def _is_english(row: dict[str, str]) -> bool:
+    language = row.get("language") or ""
+    return language.startswith("en") if language else row.get("set") not in NOT_ENGLISH
 
 
 def load_clip(path: Path) -> Waveform:
@@ -115,25 +143,26 @@ def load_clip(path: Path) -> Waveform:
     return resample(audio.waveform, audio.sample_rate, JUDGE_RATE)
 
 
-def score_pair(pair: Pair, converted: Waveform, judges: Judges, english: bool) -> PairScore:
+def score_pair(pair: Pair, converted: Waveform, judges: Judges) -> PairScore:
     """Judge one conversion.
 
     Args:
         pair: what was converted.
         converted: `(samples,)` at 16 kHz.
         judges: the judges.
-        english: whether the recogniser can say anything about it.
     """
     voice = judges.speaker.embed(converted)
     references = np.mean([judges.voice(path) for path in pair.references], axis=0)
     to_reference = float(voice @ references / np.linalg.norm(references))
     to_source = float(voice @ judges.voice(pair.source))
+    reference = judges.voice(pair.references[0])
+    recordings = [judges.voice(p) for p in other_recordings(pair.references, pair.source)]
     f0 = f0_track(converted)
     reference_f0 = np.concatenate([judges.f0(path) for path in pair.references])
-    opinion = naturalness(converted)
+    opinion, source_opinion = naturalness(converted), judges.opinion(pair.source)
     nan = float("nan")
     own = cer = wer = source_cer = source_wer = nan
-    if english:
+    if pair.english:
         text, source_text = judges.recognizer.text(converted), judges.text(pair.source)
         own = error_rate(text, source_text, "char")
         if pair.transcript:
@@ -149,43 +178,32 @@ def score_pair(pair: Pair, converted: Waveform, judges: Judges, english: bool) -
         nearer_reference=float(to_reference > to_source),
         accepted=float(to_reference > SpeakerJudge.THRESHOLD),
         f0_correlation=f0_correlation(f0, judges.f0(pair.source)),
+        f0_correlation_harvest=f0_correlation(
+            f0_track_harvest(converted), judges.f0_harvest(pair.source)
+        ),
         semitones_off=semitones_apart(f0, reference_f0),
         p808=opinion.p808,
         overall=opinion.overall,
-        source_p808=judges.opinion(pair.source).p808,
+        source_p808=source_opinion.p808,
+        source_overall=source_opinion.overall,
         cer_own=own,
         cer=cer,
         wer=wer,
         source_cer=source_cer,
         source_wer=source_wer,
+        genuine_trials=tuple(float(reference @ recording) for recording in recordings),
+        converted_trials=tuple(float(voice @ recording) for recording in recordings),
     )
 
 
-@dataclass(frozen=True)
-class Summary:
-    """Mean of a measure with its 95 % bootstrap interval."""
-
-    mean: float
-    low: float
-    high: float
-    count: int
-
-
-def summarize(scores: Sequence[PairScore], resamples: int = 2_000) -> dict[str, Summary]:
-    """Means and 95 % intervals by percentile bootstrap over pairs, the same every time."""
+def summarize(scores: Sequence[PairScore]) -> dict[str, Summary]:
+    """Every measure that applies to a set of pairs, and its equal error rate."""
     result = {}
     for measure in MEASURES:
-        values = np.array([getattr(score, measure) for score in scores])
-        values = values[np.isfinite(values)]
-        if len(values) == 0:
-            continue
-        generator = np.random.default_rng(0)
-        picks = generator.integers(len(values), size=(resamples, len(values)))
-        low, high = np.quantile(values[picks].mean(axis=1), [0.025, 0.975])
-        result[measure] = Summary(float(values.mean()), float(low), float(high), len(values))
-    return result
-
-
-def as_rows(scores: Sequence[PairScore]) -> list[dict[str, float | str]]:
-    """Plain rows for JSON."""
-    return [asdict(score) for score in scores]
+        summary = summarize_values(np.array([getattr(score, measure) for score in scores]))
+        if summary:
+            result[measure] = summary
+    rate = summarize_trials(
+        [s.genuine_trials for s in scores], [s.converted_trials for s in scores]
+    )
+    return {**result, EQUAL_ERROR_RATE: rate} if rate else result
