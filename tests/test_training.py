@@ -41,7 +41,7 @@ RUN = RunConfig(steps=6, precision="float32", log_every=1, validate_every=3, che
 
 
 def autoencoder_task(cache: Path, **loss: float) -> AutoencoderTask:
-    losses = replace(AutoencoderLossConfig(swap_from=2), **loss)  # type: ignore[arg-type]
+    losses = replace(AutoencoderLossConfig(swap_from=0.33), **loss)  # type: ignore[arg-type]
     recipe = AutoencoderRecipe(autoencoder=TINY_AUTOENCODER, loss=losses, data=DATA, run=RUN)
     return AutoencoderTask(recipe, cache, CPU)
 
@@ -123,7 +123,7 @@ def test_a_loss_of_weight_zero_is_not_computed(cache: Path) -> None:
 def test_overfitting_one_batch_lowers_the_loss(cache: Path, precision: str) -> None:
     run = RunConfig(steps=60, precision=precision)  # type: ignore[arg-type]
     loss = AutoencoderLossConfig(
-        speaker=0, contrastive=0, ctc=0, swap_from=1000, swap_content=0, swap_speaker=0
+        speaker=0, contrastive=0, ctc=0, swap_from=1.0, swap_content=0, swap_speaker=0
     )
     optimizer = OptimizerConfig(learning_rate=5e-3, warmup_steps=1)
     recipe = AutoencoderRecipe(

@@ -44,7 +44,7 @@ class AutoencoderLossConfig:
     speaker: float = 0.05  # the speaker vector names the training speaker
     contrastive: float = 0.1  # content is the same under another perturbation
     ctc: float = 0.2  # content tells phones, where transcripts exist
-    swap_from: int = 2_000  # step at which the losses below begin
+    swap_from: float = 0.33  # share of the run after which the losses below begin; 1: never
     swap_content: float = 0.1  # content of the swapped decode is the source's
     swap_speaker: float = 0.5  # speaker of the swapped decode is the reference's
     adversarial: float = 0.1  # swapped decodes look real for the speaker
@@ -182,7 +182,7 @@ class AutoencoderTask:
         if other:
             first, second = instance_norm(encoded), instance_norm(other[0])
             losses["contrastive"] = contrastive_loss(first, second)
-        if step < weights.swap_from:
+        if step < weights.swap_from * self.recipe.run.steps:
             return losses, None, None
 
         # half of the batch is swapped: each with a random other one
