@@ -13,8 +13,7 @@ import torch
 
 from vc.audio import Waveform
 from vc.config import FeatureConfig
-from vc.errors import VCError
-from vc.evaluation.judges import JUDGE_RATE, SpeakerJudge, f0_track
+from vc.evaluation.judges import JUDGE_RATE, SpeakerJudge, f0_track, require
 from vc.evaluation.score import PairScore
 from vc.features import LogMel
 
@@ -52,11 +51,10 @@ def draw(name: str, size: tuple[float, float], paint: Callable[[Any], None], tit
         paint: draws on the matplotlib figure that it is given.
         title: for those who cannot see it.
     """
-    try:
-        import matplotlib
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise VCError("matplotlib is not installed; pip install 'vc[eval]'") from error
+    require("matplotlib")
+    import matplotlib
+    from matplotlib.figure import Figure
+
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": name}):
         figure = Figure(figsize=size, layout="constrained")
         paint(figure)

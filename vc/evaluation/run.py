@@ -23,7 +23,7 @@ from vc.checkpoint import inspect_checkpoint
 from vc.convert import COMMENT, SHIPPED, Converter, load
 from vc.corpus import AUDIO_SUFFIXES
 from vc.errors import DataError
-from vc.evaluation.judges import judge_versions
+from vc.evaluation.judges import judge_versions, require
 from vc.evaluation.results import Results, as_row, from_row, write_results, write_text
 from vc.evaluation.score import Judges, Pair, PairScore, load_clip, read_pairs, score_pair
 
@@ -90,6 +90,8 @@ def evaluate(
         DataError: the table or a converted clip is missing or cannot be used.
         AudioError: a clip cannot be read or converted.
     """
+    if output or report:
+        require("matplotlib")  # before the work, not after it
     pairs = read_pairs(table, root)[::every]
     system = _describe_system(checkpoint, converted_folder, name)
     with _folder(output) as folder:
