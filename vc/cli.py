@@ -212,7 +212,18 @@ def _demo(options: argparse.Namespace) -> None:
     if find_spec("gradio") is None:
         raise VCError("the demo needs Gradio; install it with: pip install 'vc[demo]'")
     # by name, since the package never depends on its demo
-    import_module("demo.server").serve(options)
+    server = import_module("demo.server")
+    settings = server.DemoSettings(
+        host=options.host,
+        port=options.port,
+        user=options.user,
+        password=options.password,
+        keep_uploads=options.keep_uploads,
+        max_minutes=options.max_minutes,
+        max_mb=options.max_mb,
+        open_browser=not options.no_browser,
+    )
+    server.serve(options.checkpoint, settings, print)
 
 
 def _info(options: argparse.Namespace) -> None:
