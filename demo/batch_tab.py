@@ -33,14 +33,14 @@ def batch_tab(studio: Studio, convert: ConvertTab) -> None:
             label=f"Clips to convert, {MAX_BATCH} at most",
             file_count="multiple",
             type="filepath",
-            height=180,
+            height=140,
             elem_id="batch-sources",
         )
         references = gr.File(
             label="Reference clips or a .voice file",
             file_count="multiple",
             type="filepath",
-            height=180,
+            height=140,
             elem_id="batch-references",
         )
     choices = voice_choices()
@@ -54,7 +54,7 @@ def batch_tab(studio: Studio, convert: ConvertTab) -> None:
         label="Progress",
         elem_id="batch-table",
     )
-    archive = gr.File(label="All results (zip)", interactive=False, elem_id="batch-zip")
+    archive = gr.File(label="All results (zip)", interactive=False, height=110, elem_id="batch-zip")
 
     def convert_batch(
         sources: list[str] | None,

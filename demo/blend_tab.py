@@ -23,7 +23,7 @@ def blend_tab(studio: Studio, convert: ConvertTab, tabs: gr.Tabs) -> None:
         label=f"Clips or .voice files, {MOST} at most",
         file_count="multiple",
         type="filepath",
-        height=150,
+        height=140,
         elem_id="blend-files",
     )
     status = gr.HTML(elem_id="blend-status")
@@ -34,9 +34,19 @@ def blend_tab(studio: Studio, convert: ConvertTab, tabs: gr.Tabs) -> None:
     name = gr.Textbox("My voice", label="Name of the voice", max_lines=1, max_length=60)
     button = gr.Button("Make the voice", variant="primary", elem_id="blend")
     with gr.Row():
-        voice = gr.File(label="The voice, to save", interactive=False, elem_id="voice")
+        voice = gr.File(
+            label="The voice, to save",
+            interactive=False,
+            height=110,
+            elem_id="voice",
+            min_width=300,
+        )
         preview = gr.Audio(
-            label="How it sounds", interactive=False, type="filepath", elem_id="preview"
+            label="How it sounds",
+            interactive=False,
+            type="filepath",
+            elem_id="preview",
+            min_width=300,
         )
     use = gr.Button("Use it as the reference", interactive=False, elem_id="use-voice")
 

@@ -15,6 +15,7 @@ from vc.errors import VCError
 
 QUEUE = {"concurrency_limit": AT_ONCE, "concurrency_id": "conversion"}
 CHECKS = {"concurrency_limit": 4, "concurrency_id": "checks", "show_progress": "hidden"}
+EMPTY = '<p class="vc-empty">The result appears here, beside source and reference.</p>'
 CONSENT = "I may use these voices, and I will not deceive anyone with the result."
 
 
@@ -30,6 +31,7 @@ class ConvertTab(NamedTuple):
 
 def convert_tab(studio: Studio) -> ConvertTab:
     """Build the tab."""
+    examples = gr.Button("New here? Try it with the example clips", size="md", elem_id="examples")
     with gr.Row():
         with gr.Column(min_width=300):
             _step("1 · Source", "Whose words? Record yourself or choose a clip.")
@@ -39,6 +41,7 @@ def convert_tab(studio: Studio) -> ConvertTab:
                 sources=["upload", "microphone"],
                 buttons=["download"],
                 elem_id="source",
+                waveform_options=_wave("#2563eb"),
             )
             source_status = gr.HTML(elem_id="source-status")
         with gr.Column(min_width=300):
@@ -55,22 +58,24 @@ def convert_tab(studio: Studio) -> ConvertTab:
                 label="Record a reference clip",
                 sources=["microphone"],
                 elem_id="recording",
+                waveform_options=_wave("#c2570c"),
             )
             references_status = gr.HTML(elem_id="references-status")
-    examples = gr.Button("Try it with the example clips", size="sm", elem_id="examples")
     choices = voice_choices()
     consent = gr.Checkbox(label=CONSENT, elem_id="consent")
     button = gr.Button("Convert", variant="primary", size="lg", elem_id="convert")
     with gr.Row():
-        result = gr.Audio(
-            label="Result",
-            interactive=False,
-            type="filepath",
-            buttons=["download"],
-            elem_id="result",
-            min_width=300,
-        )
-        compare = gr.HTML(elem_id="compare", visible=False, min_width=300)
+        with gr.Column(min_width=300):
+            result = gr.Audio(
+                label="Result",
+                interactive=False,
+                type="filepath",
+                buttons=["download"],
+                elem_id="result",
+                waveform_options=_wave("#0f766e"),
+            )
+        with gr.Column(min_width=300):
+            compare = gr.HTML(EMPTY, elem_id="compare")
 
     _checks(studio, source, source_status, references, references_status, recording)
     _remember(consent)
@@ -105,9 +110,9 @@ def convert_tab(studio: Studio) -> ConvertTab:
         except VCError as error:
             raise show(error) from None
 
-    def compared(source: str | None, references: list[str] | None, result: str | None) -> object:
+    def compared(source: str | None, references: list[str] | None, result: str | None) -> str:
         clips = {"source": source, "reference": first_clip(references), "result": result}
-        return gr.update(value=compare_panel(clips), visible=True)
+        return compare_panel(clips)
 
     converted = button.click(
         convert,
@@ -126,6 +131,10 @@ def convert_tab(studio: Studio) -> ConvertTab:
         show_progress="hidden",
     )
     return ConvertTab(source, references, consent, result, converted)
+
+
+def _wave(colour: str) -> gr.WaveformOptions:
+    return gr.WaveformOptions(waveform_color="#a1a1aa", waveform_progress_color=colour)
 
 
 def _step(title: str, text: str) -> None:

@@ -141,11 +141,13 @@ def _map(clips: dict[str, Heard], known: KnownVoices | None) -> str:
     points = {role: known.place(clip.identity) for role, clip in clips.items()}
     everything = np.concatenate([known.points, *(p[None] for p in points.values())])
     low, high = everything.min(axis=0), everything.max(axis=0)
-    scale = 500 / float(np.maximum(high - low, 1e-6).max())
+    span = np.maximum(high - low, 1e-6)
+    width, height, margin = 600.0, 460.0, np.array([35.0, 45.0])
+    scale = (np.array([width, height]) - 2 * margin) / span
 
     def place(point: npt.NDArray[np.float32]) -> tuple[float, float]:
-        x, y = 300 + (point - (low + high) / 2) * scale
-        return float(x), float(600 - y)
+        x, y = margin + (point - low) * scale
+        return float(x), float(height - y)
 
     dots = "".join(
         '<circle class="known" r="5" cx="{:.1f}" cy="{:.1f}"/>'.format(*place(point))
@@ -170,9 +172,10 @@ def _map(clips: dict[str, Heard], known: KnownVoices | None) -> str:
         )
     return (
         f'{title}<p class="vc-note">Each grey dot is one of {len(known.points)} speakers that the '
-        "model learnt from (a flat view of a space of many dimensions; A is the source, B the "
-        f"reference, X the result).{likeness}</p>"
-        '<svg class="vc-map" viewBox="0 0 600 600" role="img" aria-label="Map of voices: source, '
-        'reference and result among known voices"><rect class="frame" width="600" height="600" '
-        f'rx="12"/>{dots}</svg>'
+        "model learnt from (A is the source, B the reference, X the result). From left "
+        "to right, voices go from low to high; up and down is the widest other difference "
+        f"between them.{likeness}</p>"
+        '<svg class="vc-map" viewBox="0 0 600 460" role="img" aria-label="Map of voices: source, '
+        'reference and result among known voices"><rect class="frame" width="600" height="460" '
+        f'rx="12"/>{dots}<text class="axis" x="300" y="445">low voices ← → high voices</text></svg>'
     )

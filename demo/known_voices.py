@@ -1,8 +1,8 @@
 """Where known voices lie on a plane, so that new ones can be shown among them.
 
 `known_voices.safetensors` is made by `recipes/shipped/known_voices.py` from the speakers that the
-shipped model learnt from: the two main directions of their embeddings, and one point each without
-a name. It belongs to one model.
+shipped model learnt from: two directions through the space of their embeddings, and one point each
+without a name. It belongs to one model.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ SHIPPED_MAP = Path(__file__).parent / "known_voices.safetensors"
 
 
 class KnownVoices(NamedTuple):
-    """Principal components (Pearson 1901) of speakers' embeddings, and the speakers on them."""
+    """Two directions in the space of speaker embeddings, and speakers on them.
+
+    The first is the one along which voices get higher (least squares on log-F0), the second the
+    principal component (Pearson 1901) of what is left.
+    """
 
     mean: npt.NDArray[np.float32]  # (speaker_dim,)
     components: npt.NDArray[np.float32]  # (2, speaker_dim)

@@ -72,12 +72,36 @@ def launch_options(studio: Studio) -> dict[str, object]:
 def _theme() -> gr.themes.Base:
     """System fonts: nothing is fetched from another host."""
     fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
-    return gr.themes.Soft(
+    theme = gr.themes.Soft(
         primary_hue="blue",
         secondary_hue="blue",
         neutral_hue="zinc",
         font=fonts,
         font_mono=["ui-monospace", "Consolas", "monospace"],
+    )
+    return theme.set(  # quieter labels, and text and buttons with enough contrast
+        block_title_background_fill="transparent",
+        block_title_text_color="*body_text_color",
+        block_title_padding="0",
+        block_label_background_fill="transparent",
+        block_label_text_color="*body_text_color",
+        block_label_background_fill_dark="transparent",
+        block_label_text_color_dark="*body_text_color",
+        block_title_background_fill_dark="transparent",
+        block_title_text_color_dark="*body_text_color",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_400",
+        block_border_width="1px",
+        block_border_color="*neutral_200",
+        block_border_color_dark="*neutral_700",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_400",
+        button_primary_background_fill="*primary_600",
+        button_primary_background_fill_hover="*primary_700",
+        button_primary_background_fill_dark="*primary_600",
+        button_primary_background_fill_hover_dark="*primary_500",
+        checkbox_label_background_fill_selected="*primary_600",
+        checkbox_label_background_fill_selected_dark="*primary_600",
     )
 
 
