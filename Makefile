@@ -44,7 +44,7 @@ convert: setup
 
 demo: $(VENV)/.vc-demo
 	@echo "==> opening the demo in the browser (Ctrl-C ends it)"
-	@$(BIN)/python -m demo
+	@$(BIN)/vc demo
 
 test: $(VENV)/.vc-dev
 	@echo "==> lint"

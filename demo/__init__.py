@@ -1,1 +1,1 @@
-"""The browser demo."""
+"""The browser demo: `vc demo`."""

@@ -1,9 +1,10 @@
-"""Open the demo in the browser: `python -m demo`."""
+"""`python -m demo` is `vc demo`."""
 
 from __future__ import annotations
 
-import vc
-from demo.app import build_app
+import sys
+
+from vc.cli import main
 
 if __name__ == "__main__":
-    build_app(vc.load()).launch(server_name="127.0.0.1", inbrowser=True, show_error=False)
+    sys.exit(main(["demo", *sys.argv[1:]]))

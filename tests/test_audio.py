@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -181,3 +183,49 @@ def test_resampling_keeps_a_tone_and_removes_what_would_alias() -> None:
 def test_what_is_not_speech_is_refused(waveform: np.ndarray, reason: str) -> None:
     with pytest.raises(AudioError, match=reason):
         check_speech(Audio(waveform, 16_000), "source")
+
+
+def test_a_long_file_is_refused_before_its_samples_fill_the_memory(tmp_path: Path) -> None:
+    bomb = tmp_path / "bomb.flac"  # an hour of silence in a few kilobytes
+    soundfile.write(bomb, np.zeros(3600 * 8_000, np.int16), 8_000)
+    assert bomb.stat().st_size < 200_000
+    with pytest.raises(AudioError, match=r"bomb\.flac: longer than 5 minutes"):
+        read_audio(bomb, max_duration_s=300)
+    lying = tmp_path / "lying.flac"  # a header that does not tell the length
+    data = bytearray(bomb.read_bytes())
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)
+    lying.write_bytes(data)
+    with pytest.raises(AudioError, match=r"lying\.flac: longer than 5 minutes"):
+        read_audio(lying, max_duration_s=300)
+
+
+def _foreign(tmp_path: Path, name: str) -> Path:
+    path = tmp_path / name
+    source = Path(__file__).parent.parent / "vc" / "examples" / "source.flac"
+    subprocess.run(["ffmpeg", "-v", "error", "-i", source, path], check=True)
+    return path
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+@pytest.mark.parametrize("name", ["clip.webm", "clip.m4a"])
+def test_webm_and_m4a_are_read_through_ffmpeg(tmp_path: Path, name: str) -> None:
+    path = _foreign(tmp_path, name)
+    audio = read_audio(path)
+    assert audio.duration_s == pytest.approx(6.3, abs=0.2)
+    assert np.std(audio.waveform) > 0.01
+    with pytest.raises(AudioError, match="longer than"):
+        read_audio(path, max_duration_s=3)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(AudioError, match="ffmpeg finds no sound"):
+        read_audio(path)
+
+
+def test_without_ffmpeg_the_message_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    path = tmp_path / "clip.webm"
+    path.write_bytes(b"\x1a\x45\xdf\xa3" + bytes(100))
+    with pytest.raises(AudioError, match="only where ffmpeg is installed"):
+        read_audio(path)

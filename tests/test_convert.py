@@ -9,10 +9,11 @@ import torch
 from tests.conftest import EXAMPLES, make_voice
 from vc.audio import Audio, active_level_db, read_audio, resample, write_audio
 from vc.config import FeatureConfig
-from vc.convert import Converter, Voice, load
+from vc.convert import Converter, load
 from vc.errors import AudioError, VCError
 from vc.model.speaker_encoder import average_embeddings, split_embedding
 from vc.pitch import estimate_f0, pitch_range
+from vc.voice import Voice
 
 
 def median_hz(audio: Audio) -> float:

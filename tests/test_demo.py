@@ -1,45 +1,320 @@
+"""The demo through its API: what it converts, what it refuses, what it keeps."""
+
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shutil
+import subprocess
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
-from demo.app import build_app
+from demo.known_voices import load_known_voices
+from demo.settings import DemoSettings
+from demo.visits import Visits, safe_name
 from tests.conftest import EXAMPLES
+from tests.demo_server import Served, serving
 from vc.audio import read_audio
 from vc.convert import Converter
+from vc.voice import load_voice
+
+SOURCE, REFERENCE = EXAMPLES / "source.flac", EXAMPLES / "reference.flac"
 
 
 @pytest.fixture(scope="module")
-def client(tiny: Converter) -> Iterator[Client]:
-    app = build_app(tiny)
-    _, url, _ = app.launch(
-        prevent_thread_lock=True, server_name="127.0.0.1", quiet=True, show_error=True
-    )
-    yield Client(url, verbose=False)
-    app.close()
+def served(tiny: Converter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    settings = DemoSettings(max_minutes=0.5, max_mb=2)
+    with serving(tiny, tmp_path_factory.mktemp("demo"), settings) as running:
+        yield running
 
 
-def convert(client: Client, consent: bool = True, source: str = "source.flac") -> str:
+@pytest.fixture(scope="module")
+def client(served: Served) -> Iterator[Client]:
+    client = Client(served.url, verbose=False)
+    yield client
+    client.close()
+
+
+def convert(
+    client: Client,
+    source: Path | None = SOURCE,
+    references: tuple[Path, ...] = (REFERENCE,),
+    consent: bool = True,
+    strength: float = 100,
+) -> str:
     return client.predict(
-        handle_file(EXAMPLES / source),
-        [handle_file(EXAMPLES / "reference.flac")],
+        handle_file(source) if source else None,
+        [handle_file(path) for path in references],
         "Match the reference",
         0,
+        strength,
         consent,
         api_name="/convert",
     )
 
 
-def test_a_conversion_through_the_page(client: Client) -> None:
-    converted = read_audio(convert(client))
-    source = read_audio(EXAMPLES / "source.flac")
+def refused(client: Client, **arguments: object) -> str:
+    with pytest.raises(AppError) as caught:
+        convert(client, **arguments)  # type: ignore[arg-type]
+    message = str(caught.value)
+    assert "/tmp" not in message and "Traceback" not in message
+    return message
+
+
+def test_a_conversion_has_the_sources_length_and_says_that_it_is_synthetic(client: Client) -> None:
+    result = convert(client, references=(REFERENCE, REFERENCE))
+    converted, source = read_audio(result), read_audio(SOURCE)
     assert converted.sample_rate == source.sample_rate
     assert len(converted.waveform) == len(source.waveform)
+    assert np.std(converted.waveform) > 0.01
+    with soundfile.SoundFile(result) as file:
+        assert "Converted speech" in file.comment
 
 
 def test_without_consent_nothing_is_converted(client: Client) -> None:
-    with pytest.raises(AppError, match="confirm"):
-        convert(client, consent=False)
+    assert "confirm" in refused(client, consent=False)
+    assert "Record or upload a source" in refused(client, source=None)
+    assert "at least one clip" in refused(client, references=())
+
+
+def test_clips_beyond_the_limits_are_refused_in_plain_words(client: Client, tmp_path: Path) -> None:
+    text, bomb, packed = tmp_path / "text.wav", tmp_path / "bomb.flac", tmp_path / "bomb.wav"
+    text.write_text("not audio at all")
+    soundfile.write(bomb, np.zeros(3600 * 8_000, np.int16), 8_000)  # an hour in few bytes
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros", bytes(50_000_000))
+    slow = tmp_path / "slow.wav"
+    soundfile.write(slow, np.ones(40, np.float32), 2)  # 2 Hz: resampled it would fill the memory
+    assert "text.wav: not audio" in refused(client, source=text)
+    assert "bomb.wav: not audio" in refused(client, source=packed)
+    assert "bomb.flac: longer than 0.5 minutes" in refused(client, source=bomb)
+    assert "bomb.flac: longer than 0.5 minutes" in refused(client, references=(bomb,))
+    assert "sample rate of 2 Hz" in refused(client, source=slow)
+
+
+def test_a_file_that_is_too_large_is_not_even_stored(
+    served: Served, client: Client, tmp_path: Path
+) -> None:
+    large = tmp_path / "large.wav"
+    soundfile.write(large, np.random.default_rng(0).normal(0, 0.1, 2_000_000), 16_000)
+    with pytest.raises(Exception, match="413|size"):
+        convert(client, source=large)
+    assert not list(served.folder.rglob("large.wav"))
+
+
+@pytest.mark.parametrize("name", ["../../etc/pässwörd 🎤.flac", "a;rm -rf ~ $(x) `y`'.flac", "…"])
+def test_odd_names_are_harmless(client: Client, served: Served, tmp_path: Path, name: str) -> None:
+    odd = tmp_path / Path(name).name
+    shutil.copyfile(SOURCE, odd)
+    result = convert(client, source=odd)
+    assert read_audio(result).duration_s == read_audio(SOURCE).duration_s
+    assert all(path.is_relative_to(served.folder) for path in served.files())
+    kept = safe_name(name)
+    assert "/" not in kept and ".." not in kept and kept.strip(". ")
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+@pytest.mark.parametrize("name", ["phone.m4a", "browser.webm"])
+def test_what_phones_and_browsers_record_is_read(client: Client, tmp_path: Path, name: str) -> None:
+    clip = tmp_path / name
+    subprocess.run(["ffmpeg", "-v", "error", "-i", SOURCE, clip], check=True)
+    assert read_audio(convert(client, source=clip, references=(clip,))).duration_s > 6
+
+
+def test_without_ffmpeg_the_message_names_it(
+    client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = tmp_path / "browser.webm"
+    clip.write_bytes(b"\x1a\x45\xdf\xa3" + bytes(500))
+    monkeypatch.setenv("PATH", "")
+    assert "browser.webm: WebM, M4A and MP4" in refused(client, source=clip)
+
+
+def test_a_file_of_the_server_cannot_be_named_as_a_clip(served: Served, client: Client) -> None:
+    path = {"path": str(REFERENCE), "meta": {"_type": "gradio.FileData"}}
+    with pytest.raises(AppError) as caught:
+        client.predict(path, [path], "Match the reference", 0, 100, True, api_name="/convert")
+    assert str(EXAMPLES) not in str(caught.value)
+
+
+def test_problems_of_clips_are_told_before_converting(client: Client, tmp_path: Path) -> None:
+    assert "sounds fine" in client.predict(handle_file(SOURCE), api_name="/check_source")
+    silent = tmp_path / "silent <b>.wav"
+    soundfile.write(silent, np.zeros(16_000), 16_000)
+    report = client.predict(
+        [handle_file(silent), handle_file(SOURCE)], api_name="/check_references"
+    )
+    assert "is silent" in report
+    assert "<b>.wav" not in report
+
+
+def test_a_blend_is_kept_in_a_file_and_used_again(
+    client: Client, tiny: Converter, tmp_path: Path
+) -> None:
+    files = [handle_file(SOURCE), handle_file(REFERENCE)]
+    kept, spoken, _ = client.predict(files, "Ann é", True, 25, 75, 50, 50, api_name="/make_voice")
+    voice = load_voice(kept, tiny.model_sha256)
+    assert voice.name == "Ann é"
+    low, high = tiny.voice(SOURCE).pitch, tiny.voice(REFERENCE).pitch
+    assert low and high and voice.pitch
+    assert voice.pitch.median == pytest.approx(0.25 * low.median + 0.75 * high.median)
+    assert read_audio(spoken).duration_s > 6
+    assert read_audio(convert(client, references=(Path(kept),))).duration_s > 6
+    damaged = tmp_path / "damaged.voice"
+    damaged.write_bytes(Path(kept).read_bytes()[:-9])
+    assert "damaged.voice" in refused(client, references=(damaged,))
+
+
+def test_a_batch_reports_each_file_and_ends_with_a_zip(client: Client, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.wav"
+    bad.write_text("no")
+    sources = [handle_file(path) for path in (SOURCE, bad, SOURCE)]
+    table, archive = client.predict(
+        sources,
+        [handle_file(REFERENCE)],
+        "Keep the source's",
+        0,
+        100,
+        True,
+        api_name="/convert_batch",
+    )
+    rows = table["data"]
+    assert [row[0] for row in rows] == ["source.flac", "bad.wav", "source.flac"]
+    assert ["done" in row[1] for row in rows] == [True, False, True]
+    assert "not audio" in rows[1][2]
+    with zipfile.ZipFile(archive) as opened:
+        assert sorted(opened.namelist()) == ["source converted 2.wav", "source converted.wav"]
+
+
+def test_pictures_show_all_three_clips(client: Client) -> None:
+    clip = handle_file(SOURCE)
+    pictures = client.predict(clip, [handle_file(REFERENCE)], clip, api_name="/look")
+    for role in ("source", "reference", "result"):
+        assert f"Mel-spectrogram of the {role}" in pictures
+    assert pictures.count("<path") == 3
+
+
+def test_twenty_clients_at_once_are_all_served_two_at_a_time(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, most = 0, 0
+    plain = served.studio.converter.convert
+
+    def counted(*arguments: object, **named: object) -> object:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        try:
+            return plain(*arguments, **named)  # type: ignore[arg-type]
+        finally:
+            running -= 1
+
+    monkeypatch.setattr(served.studio.converter, "convert", counted)
+    clients = [Client(served.url, verbose=False, analytics_enabled=False) for _ in range(20)]
+    try:
+        jobs = [
+            client.submit(
+                handle_file(SOURCE),
+                [handle_file(REFERENCE)],
+                "Match the reference",
+                0,
+                100,
+                True,
+                api_name="/convert",
+            )
+            for client in clients
+        ]
+        places = set()
+        while not all(job.done() for job in jobs):
+            places |= {job.status().rank for job in jobs}
+            time.sleep(0.05)
+        for job in jobs:
+            assert read_audio(job.result()).duration_s > 6
+        assert most <= 2
+        assert {place for place in places if place is not None}  # they were told their place
+    finally:
+        with ThreadPoolExecutor(20) as pool:
+            list(pool.map(lambda client: client.close(), clients))
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> bool:
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.2)
+    return condition()
+
+
+def test_nothing_of_a_visit_stays_when_it_ends(tiny: Converter, tmp_path: Path) -> None:
+    with serving(tiny, tmp_path / "files") as served:
+        staying = Client(served.url, verbose=False, download_files=str(tmp_path / "staying"))
+        leaving = Client(served.url, verbose=False, download_files=str(tmp_path / "leaving"))
+        for client in (staying, leaving):
+            convert(client)
+        assert len(served.files()) == 4  # both brought the same two clips
+        served.studio.visits.end(leaving.session_hash)
+        assert len(served.files()) == 3
+        assert read_audio(convert(staying)).duration_s > 6
+        served.studio.visits.end(staying.session_hash)
+        assert served.files() == []
+        staying.close()
+        leaving.close()
+
+
+def test_uploads_are_kept_only_where_the_server_was_told_to(
+    tiny: Converter, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    with serving(tiny, kept, DemoSettings(keep_uploads=kept)) as served:
+        client = Client(served.url, verbose=False, download_files=str(tmp_path / "down"))
+        convert(client)
+        served.studio.visits.end(client.session_hash)
+        assert len(served.files()) == 3
+        about = [
+            c for c in client.config["components"] if c["props"].get("elem_id") == "about-files"
+        ]
+        assert "keeps what you upload" in about[0]["props"]["value"]
+        client.close()
+
+
+def test_a_visit_never_deletes_what_lies_elsewhere(tmp_path: Path) -> None:
+    outside = tmp_path / "outside.wav"
+    outside.write_text("x")
+    visits = Visits(tmp_path / "demo")
+    visits.add("a", [outside, tmp_path / "demo" / ".." / "outside.wav"])
+    visits.end("a")
+    assert outside.exists()
+
+
+def test_a_password_is_asked_for_where_one_is_set(tiny: Converter, tmp_path: Path) -> None:
+    settings = DemoSettings(user="ann", password="secret")
+    with serving(tiny, tmp_path, settings) as served:
+        with pytest.raises(Exception, match=r"401|[Aa]uth|[Cc]redentials"):
+            convert(Client(served.url, verbose=False))
+        client = Client(served.url, verbose=False, auth=("ann", "secret"))
+        assert read_audio(convert(client)).duration_s > 6
+        client.close()
+
+
+def test_the_api_is_documented_with_names_and_types(client: Client) -> None:
+    described = client.view_api(return_format="dict")
+    assert described is not None
+    endpoints = described["named_endpoints"]
+    expected = {"/convert", "/check_source", "/check_references", "/make_voice", "/look"}
+    assert set(endpoints) == expected | {"/convert_batch"}
+    for name, endpoint in endpoints.items():
+        for parameter in endpoint["parameters"]:
+            assert parameter["python_type"]["type"], (name, parameter)
+
+
+def test_the_map_of_voices_belongs_to_the_shipped_model(shipped: Converter) -> None:
+    known = load_known_voices(shipped.model_sha256)
+    assert known is not None, "run recipes/shipped/known_voices.py: the weights have changed"
+    assert len(known.points) >= 100
+    assert load_known_voices("0" * 64) is None

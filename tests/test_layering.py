@@ -15,7 +15,7 @@ LAYERS = [  # a module may import modules of lower layers, and of its own
     {"vc.features", "vc.pitch"},
     {"vc.model"},
     {"vc.vocoder"},
-    {"vc.checkpoint", "vc.losses", "vc.corpus"},
+    {"vc.checkpoint", "vc.losses", "vc.corpus", "vc.voice", "vc.clip_check"},
     {"vc.convert"},
     {"vc.training", "vc.evaluation"},
     {"vc.cli"},

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vc.audio import Audio, read_audio, write_audio
-    from vc.convert import Converter, Voice, load
+    from vc.convert import Converter, load
+    from vc.voice import Voice
 
 __version__ = "0.1.0"
 __all__ = ["Audio", "Converter", "Voice", "__version__", "load", "read_audio", "write_audio"]
@@ -22,7 +23,7 @@ _HOMES = {
     "read_audio": "vc.audio",
     "write_audio": "vc.audio",
     "Converter": "vc.convert",
-    "Voice": "vc.convert",
+    "Voice": "vc.voice",
     "load": "vc.convert",
 }
 

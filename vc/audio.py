@@ -1,12 +1,15 @@
 """Audio files and waveforms: read, write, resample, level, silence.
 
 A waveform here is a NumPy float32 array of shape `(samples,)`, mono, full scale at 1.0. Files are
-read and written through libsndfile (`soundfile`), resampled by `soxr`.
+read and written through libsndfile (`soundfile`), resampled by `soxr`; what libsndfile cannot read
+is left to ffmpeg, where it is installed.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
@@ -49,11 +52,17 @@ class Audio(NamedTuple):
         return len(self.waveform) / self.sample_rate
 
 
-def read_audio(path: str | os.PathLike[str]) -> Audio:
-    """Read any file that libsndfile reads and mix it to mono.
+def read_audio(path: str | os.PathLike[str], max_duration_s: float = np.inf) -> Audio:
+    """Read any file that libsndfile reads, or else ffmpeg where it is installed; mix to mono.
+
+    Args:
+        path: the file.
+        max_duration_s: a longer file is refused before its samples fill the memory, whatever its
+            header says.
 
     Raises:
-        AudioError: the file is missing, empty, truncated, not audio, or holds NaN or infinity.
+        AudioError: the file is missing, empty, truncated, not audio, too long, or holds NaN or
+            infinity.
     """
     path = Path(path)
     if not path.exists():
@@ -63,25 +72,76 @@ def read_audio(path: str | os.PathLike[str]) -> Audio:
     if path.stat().st_size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes); record or copy it again")
     try:
-        with soundfile.SoundFile(path) as file:
-            promised = file.frames
-            samples = file.read(dtype="float32", always_2d=True)  # (samples, channels)
-            sample_rate = file.samplerate
+        return _read_with_libsndfile(path, path, max_duration_s)
     except PermissionError as error:
         raise AudioError(f"{path}: may not be read; check its permissions") from error
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        raise AudioError(
+        not_audio = AudioError(
             f"{path}: not audio that can be read; use WAV, FLAC, MP3, Ogg or Opus"
-        ) from error
+        )
+        container = _foreign_container(path)
+        if container is None:
+            raise not_audio from error
+        return _read_with_ffmpeg(path, container, max_duration_s)
+
+
+def _read_with_libsndfile(file: Path, path: Path, max_duration_s: float) -> Audio:
+    """Read `file`; call it `path` in messages."""
+    with soundfile.SoundFile(file) as opened:
+        promised, sample_rate = opened.frames, opened.samplerate
+        if promised >= 2**62:  # a stream that does not tell its length
+            promised = 0
+        if promised > max_duration_s * sample_rate:
+            raise AudioError(_too_long(path, max_duration_s))
+        limit = -1 if np.isinf(max_duration_s) else int(max_duration_s * sample_rate) + 1
+        samples = opened.read(limit, dtype="float32", always_2d=True)  # (samples, channels)
+    if limit >= 0 and len(samples) >= limit:
+        raise AudioError(_too_long(path, max_duration_s))
     if len(samples) == 0:
         raise AudioError(f"{path}: holds no samples; record or copy it again")
-    if 0 < promised < 2**62 and len(samples) < promised:
+    if len(samples) < promised:
         raise AudioError(
             f"{path}: truncated ({len(samples)} of {promised} samples); copy the file again"
         )
     if not np.isfinite(samples).all():
         raise AudioError(f"{path}: holds NaN or infinite samples; export it again")
     return Audio(mix_to_mono(samples), sample_rate)
+
+
+def _too_long(path: Path, max_duration_s: float) -> str:
+    return f"{path}: longer than {max_duration_s / 60:g} minutes; cut it into shorter clips"
+
+
+def _foreign_container(path: Path) -> str | None:
+    """The name by which ffmpeg calls a container that libsndfile cannot read, or None."""
+    with path.open("rb") as file:
+        start = file.read(12)
+    if start.startswith(b"\x1a\x45\xdf\xa3"):
+        return "matroska"
+    return "mov" if start[4:8] == b"ftyp" else None
+
+
+def _read_with_ffmpeg(path: Path, container: str, max_duration_s: float) -> Audio:
+    """Read WebM, M4A or MP4, as phones and browsers record, through the ffmpeg on the PATH.
+
+    The demuxer is named, so that no file can pose as a playlist that opens other files.
+    """
+    program = shutil.which("ffmpeg")
+    if program is None:
+        raise AudioError(
+            f"{path}: WebM, M4A and MP4 can be read only where ffmpeg is installed; "
+            "install it, or use WAV, FLAC, MP3, Ogg or Opus"
+        )
+    with tempfile.TemporaryDirectory(prefix="vc-") as folder:
+        decoded = Path(folder) / "decoded.wav"
+        command = [program, "-nostdin", "-v", "error", "-protocol_whitelist", "file"]
+        command += ["-f", container, "-i", f"file:{path.resolve()}", "-vn", "-ac", "1"]
+        if not np.isinf(max_duration_s):
+            command += ["-t", str(max_duration_s + 1)]
+        run = subprocess.run([*command, str(decoded)], capture_output=True, check=False)
+        if run.returncode != 0 or not decoded.exists():
+            raise AudioError(f"{path}: ffmpeg finds no sound in it; record or export it again")
+        return _read_with_libsndfile(decoded, path, max_duration_s)
 
 
 def write_audio(path: str | os.PathLike[str], audio: Audio, comment: str = "") -> None:

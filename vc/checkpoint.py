@@ -62,11 +62,7 @@ def save_checkpoint(
         metrics: figures measured on held-out speech, for the record.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {
-        name: value.detach().half().contiguous().cpu()
-        for name, value in module.state_dict().items()
-    }
-    data = save(weights)
+    data = _weights(module)
     kind: Kind = "autoencoder" if isinstance(module, Autoencoder) else "vocoder"
     description = {
         "format_version": FORMAT_VERSION,
@@ -80,6 +76,20 @@ def save_checkpoint(
     }
     _write(folder / WEIGHTS_FILE, data)
     _write(folder / CONFIG_FILE, (json.dumps(description, indent=2) + "\n").encode())
+
+
+def weights_sha256(module: nn.Module) -> str:
+    """The checksum that a checkpoint of this network records, whether or not it was saved."""
+    return hashlib.sha256(_weights(module)).hexdigest()
+
+
+def _weights(module: nn.Module) -> bytes:
+    return save(
+        {
+            name: value.detach().half().contiguous().cpu()
+            for name, value in module.state_dict().items()
+        }
+    )
 
 
 def inspect_checkpoint(folder: Path) -> CheckpointInfo:

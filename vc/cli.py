@@ -39,7 +39,11 @@ def _parser() -> argparse.ArgumentParser:
     convert = commands.add_parser("convert", help="say one clip's words in another's voice")
     convert.add_argument("source", type=Path, help="clip whose words are kept")
     convert.add_argument(
-        "references", type=Path, nargs="+", metavar="reference", help="clips of the wanted voice"
+        "references",
+        type=Path,
+        nargs="+",
+        metavar="reference",
+        help="clips of the wanted voice, or a voice that `vc voice` kept (.voice)",
     )
     convert.add_argument("-o", "--output", type=Path, required=True, help="WAV, FLAC, Ogg, ...")
     convert.add_argument(
@@ -48,11 +52,28 @@ def _parser() -> argparse.ArgumentParser:
         default="match",
         help="match the reference (default), keep the source's, or shift by semitones, e.g. +3",
     )
+    convert.add_argument(
+        "--strength",
+        type=_share,
+        default=1.0,
+        help="from 0, the source's own voice, to 1, the reference's (default)",
+    )
     convert.add_argument("--sample-rate", type=int, help="of the output in Hz; the source's own")
     convert.add_argument("--vocoder", choices=["neural", "griffin-lim"], default="neural")
     convert.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
     _add_checkpoint(convert)
     convert.set_defaults(run=_convert)
+
+    voice = commands.add_parser("voice", help="keep the voice of some clips in a small file")
+    voice.add_argument(
+        "references", type=Path, nargs="+", metavar="reference", help="clips of one speaker"
+    )
+    voice.add_argument("-o", "--output", type=Path, required=True, help="NAME.voice")
+    voice.add_argument("--name", help="what to call the voice; the output's name by default")
+    _add_checkpoint(voice)
+    voice.set_defaults(run=_voice)
+
+    _add_demo(commands)
 
     info = commands.add_parser("info", help="describe the model, or an audio file")
     info.add_argument("clips", type=Path, nargs="*", help="audio files to describe")
@@ -129,6 +150,25 @@ def _add_evaluate(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     evaluate.set_defaults(run=_evaluate)
 
 
+def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    demo = commands.add_parser("demo", help="open the page in the browser")
+    demo.add_argument("--host", default="127.0.0.1", help="this computer only, by default")
+    demo.add_argument("--port", type=int, help="the first free one from 7860 by default")
+    demo.add_argument("--user", help="ask for this name and a password")
+    demo.add_argument("--password", help="or set the environment variable VC_DEMO_PASSWORD")
+    demo.add_argument(
+        "--keep-uploads",
+        type=Path,
+        metavar="FOLDER",
+        help="keep what people upload and convert there; by default nothing stays",
+    )
+    demo.add_argument("--max-minutes", type=_above_zero, default=5.0, help="length of a clip")
+    demo.add_argument("--max-mb", type=_above_zero, default=100.0, help="size of a file")
+    demo.add_argument("--no-browser", action="store_true", help="only print the address")
+    _add_checkpoint(demo)
+    demo.set_defaults(run=_demo)
+
+
 def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, help="model folder; the shipped one by default")
 
@@ -145,6 +185,26 @@ def _pitch(text: str) -> Pitch:
     return semitones
 
 
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = float("nan")
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: use a number from 0 to 1")
+    return share
+
+
+def _above_zero(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}: use a number above 0")
+    return value
+
+
 def _convert(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
@@ -159,11 +219,48 @@ def _convert(options: argparse.Namespace) -> None:
 
         converter = load(options.checkpoint, vocoder=options.vocoder)
         converted = converter.convert(
-            options.source, options.references, options.pitch, options.sample_rate, show
+            options.source,
+            options.references,
+            options.pitch,
+            options.sample_rate,
+            show,
+            options.strength,
         )
     write_audio(options.output, converted, COMMENT)
     if not options.quiet:
         print(f"{options.output}: {converted.duration_s:.2f} s at {converted.sample_rate} Hz")
+
+
+def _voice(options: argparse.Namespace) -> None:
+    from vc.convert import load
+    from vc.voice import check_voice_name, save_voice
+
+    check_voice_name(options.output)
+    converter = load(options.checkpoint, vocoder="griffin-lim")  # a voice needs no vocoder
+    voice = converter.voice(options.references, options.name or options.output.stem)
+    save_voice(options.output, voice, converter.model_sha256)
+    print(f"{options.output}: the voice '{voice.name}'")
+
+
+def _demo(options: argparse.Namespace) -> None:
+    from importlib import import_module
+    from importlib.util import find_spec
+
+    if find_spec("gradio") is None:
+        raise VCError("the demo needs Gradio; install it with: pip install 'vc[demo]'")
+    # by name, since the package never depends on its demo
+    server = import_module("demo.server")
+    settings = server.DemoSettings(
+        host=options.host,
+        port=options.port,
+        user=options.user,
+        password=options.password,
+        keep_uploads=options.keep_uploads,
+        max_minutes=options.max_minutes,
+        max_mb=options.max_mb,
+        open_browser=not options.no_browser,
+    )
+    server.serve(options.checkpoint, settings, print)
 
 
 def _info(options: argparse.Namespace) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from vc.audio import (
     MIN_REFERENCE_S,
+    MIN_SPEECH_S,
     Audio,
     Waveform,
     active_level_db,
@@ -28,13 +30,12 @@ from vc.audio import (
     resample,
     trim_silence,
 )
-from vc.checkpoint import load_autoencoder, load_vocoder
+from vc.checkpoint import load_autoencoder, load_vocoder, weights_sha256
 from vc.errors import CheckpointError, VCError
 from vc.features import LogMel
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.speaker_encoder import average_embeddings
 from vc.pitch import (
-    PitchRange,
     estimate_f0,
     interpolate_log_f0,
     match_range,
@@ -43,21 +44,15 @@ from vc.pitch import (
 )
 from vc.vocoder.griffin_lim import griffin_lim
 from vc.vocoder.source_filter import SourceFilterVocoder
+from vc.voice import Voice, blend_voices, is_voice_file, load_voice
 
 COMMENT = "Converted speech: synthetic, not a recording of the person it sounds like (vc)"
 SHIPPED = Path(__file__).parent / "weights" / "default"
 
 Pitch = Literal["match", "keep"] | float
 Clip = Audio | str | os.PathLike[str]
+Reference = Clip | Voice  # a path may name a clip or a voice file
 Progress = Callable[[float], None]
-
-
-@dataclass(frozen=True)
-class Voice:
-    """What conversion needs to know of whose voice it imitates."""
-
-    speaker_embedding: Tensor  # (embedding_dim,)
-    pitch: PitchRange | None  # None: no voiced speech was found
 
 
 class Converter:
@@ -77,34 +72,49 @@ class Converter:
         self.device = autoencoder.get_buffer("mel_mean").device
         self.log_mel = LogMel(self.features).to(self.device)
 
+    @cached_property
+    def model_sha256(self) -> str:
+        """Checksum of the autoencoder's weights: which model a voice belongs to."""
+        return weights_sha256(self.autoencoder)
+
     def convert(
         self,
         source: Clip,
-        references: Clip | Voice | Sequence[Clip],
+        references: Reference | Sequence[Reference],
         pitch: Pitch = "match",
         sample_rate: int | None = None,
         progress: Progress | None = None,
+        strength: float = 1.0,
     ) -> Audio:
         """Say the source's words in the references' voice.
 
         Args:
             source: a file or `Audio`.
-            references: one or more clips of one speaker, or a `Voice` made from such.
+            references: one or more clips, voice files or `Voice`s of the wanted speaker.
             pitch: "match" moves the source's median F0 to the references', "keep" leaves it, a
                 number shifts it by so many semitones.
             sample_rate: of the result in Hz; the source's own by default.
             progress: called with the share done, 0 to 1.
+            strength: how far to go from the source's own voice (0) to the references' (1); a
+                pitch that is matched goes as far.
 
         Returns:
             As long as the source (to the sample, at the source's rate) and as loud.
 
         Raises:
             AudioError: a clip cannot be read, is silent or too short.
+            VoiceError: a voice file cannot be used.
         """
+        if not 0 <= strength <= 1:
+            raise VCError(f"strength {strength:g}: must lie between 0 and 1")
         progress = progress or (lambda share: None)
         original = self._load(source, "source")
         check_speech(original, _name(source, "source"))
-        voice = references if isinstance(references, Voice) else self.voice(references)
+        voice = self.voice(references)
+        if strength < 1:
+            weights = (1 - strength, strength)
+            own = self._listen([(original, "source")], MIN_SPEECH_S)
+            voice = blend_voices([own, voice], weights, self.autoencoder.config, voice.name)
         progress(0.1)
         rate = self.features.sample_rate
         waveform = self._level(resample(original.waveform, original.sample_rate, rate))
@@ -120,22 +130,44 @@ class Converter:
         progress(1.0)
         return Audio(converted, target_rate)
 
-    def voice(self, references: Clip | Sequence[Clip]) -> Voice:
-        """Listen to one or more clips of a speaker.
+    def voice(self, references: Reference | Sequence[Reference], name: str = "") -> Voice:
+        """Listen to one or more clips of a speaker, or read voices that were kept.
 
-        Silence at their edges is left out; longer clips count for more.
+        Silence at the clips' edges is left out; longer clips count for more. A voice that was
+        kept counts as much as all the clips together.
+
+        Args:
+            references: clips, voice files or `Voice`s.
+            name: what to call the voice; by default the name of the only one that was kept.
 
         Raises:
             AudioError: a clip cannot be read, is silent or too short.
+            VoiceError: a voice file cannot be used.
         """
-        clips = [references] if isinstance(references, (str, os.PathLike, Audio)) else references
-        if not clips:
+        single = isinstance(references, (str, os.PathLike, Audio, Voice))
+        given: Sequence[Reference] = [references] if single else references  # type: ignore
+        voices: list[Voice] = []
+        clips: list[tuple[Audio, str]] = []
+        for number, reference in enumerate(given, 1):
+            if isinstance(reference, Voice):
+                voices.append(reference)
+            elif not isinstance(reference, Audio) and is_voice_file(reference):
+                voices.append(load_voice(reference, self.model_sha256))
+            else:
+                clip_name = _name(reference, f"reference {number}")
+                clips.append((self._load(reference, clip_name), clip_name))
+        if clips:
+            voices.append(self._listen(clips, MIN_REFERENCE_S))
+        if not voices:
             raise VCError("no reference clip given; name at least one")
+        if len(voices) == 1:
+            return replace(voices[0], name=name or voices[0].name)
+        return blend_voices(voices, [1.0] * len(voices), self.autoencoder.config, name)
+
+    def _listen(self, clips: Sequence[tuple[Audio, str]], min_duration_s: float) -> Voice:
         embeddings, weights, f0 = [], [], []
-        for number, clip in enumerate(clips, 1):
-            name = _name(clip, f"reference {number}")
-            audio = self._load(clip, name)
-            check_speech(audio, name, MIN_REFERENCE_S)
+        for audio, name in clips:
+            check_speech(audio, name, min_duration_s)
             waveform = resample(audio.waveform, audio.sample_rate, self.features.sample_rate)
             waveform = trim_silence(self._level(waveform), self.features.sample_rate)
             with torch.inference_mode():

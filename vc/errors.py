@@ -17,5 +17,9 @@ class CheckpointError(VCError):
     """A checkpoint folder is missing, damaged, foreign or of another format version."""
 
 
+class VoiceError(VCError):
+    """A voice file is missing, damaged or of another model, or voices cannot be blended."""
+
+
 class DataError(VCError):
     """A corpus, manifest or feature cache cannot be used."""

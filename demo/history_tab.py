@@ -1,0 +1,75 @@
+"""History: what was converted in this visit, gone with it."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import NamedTuple
+
+import gradio as gr
+
+from demo.compare import file_url
+from demo.convert_tab import ConvertTab
+from demo.studio import Studio
+
+MOST = 20
+EMPTY = '<p class="vc-empty">What you convert in this visit is listed here.</p>'
+
+
+class Entry(NamedTuple):
+    """One conversion."""
+
+    result: str
+    source: str
+    references: str
+
+
+def history_tab(studio: Studio, convert: ConvertTab) -> None:
+    """Build the tab."""
+    listing = gr.HTML(EMPTY, elem_id="history")
+    clear = gr.Button("Delete them now", visible=False, size="sm", elem_id="clear-history")
+    entries = gr.State([])
+
+    def add(
+        entries: list[Entry],
+        source: str | None,
+        references: list[str] | None,
+        result: str | None,
+        request: gr.Request,
+    ) -> tuple[list[Entry], str, object]:
+        if result:
+            names = ", ".join(Path(path).name for path in references or [])
+            entries = [Entry(result, Path(source or "").name, names), *entries]
+            dropped = [Path(entry.result) for entry in entries[MOST:]]
+            studio.visits.remove(request.session_hash, dropped)
+            entries = entries[:MOST]
+        return entries, render(entries), gr.update(visible=bool(entries))
+
+    def forget(
+        entries: list[Entry], request: gr.Request
+    ) -> tuple[list[Entry], str, object, None, object]:
+        studio.visits.remove(request.session_hash, [Path(entry.result) for entry in entries])
+        return [], EMPTY, gr.update(visible=False)
+
+    quiet = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
+    convert.converted.success(
+        add,
+        [entries, convert.source, convert.references, convert.result],
+        [entries, listing, clear],
+        **quiet,
+    )
+    clear.click(forget, entries, [entries, listing, clear], **quiet)
+
+
+def render(entries: list[Entry]) -> str:
+    """The list as HTML, the newest first."""
+    items = []
+    for entry in entries:
+        url, name = html.escape(file_url(entry.result)), html.escape(Path(entry.result).name)
+        items.append(
+            f"<li><div><b>{html.escape(entry.source)}</b>"
+            f"<small>in the voice of {html.escape(entry.references)}</small></div>"
+            f'<audio controls preload="none" src="{url}" aria-label="{name}"></audio>'
+            f'<a href="{url}" download="{name}">Download</a></li>'
+        )
+    return f'<ul class="vc-history">{"".join(items)}</ul>'

@@ -1,0 +1,35 @@
+"""Look: spectrograms, melody and the map of voices of the last conversion."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from demo.clips import show
+from demo.convert_tab import ConvertTab
+from demo.figures import look
+from demo.studio import Studio
+from vc.errors import VCError
+
+EMPTY = '<p class="vc-empty">Convert something first; its pictures appear here.</p>'
+
+
+def look_tab(studio: Studio, convert: ConvertTab) -> None:
+    """Build the tab."""
+    pictures = gr.HTML(EMPTY, elem_id="look")
+
+    def draw(source: str | None, references: list[str] | None, result: str | None) -> str:
+        """Spectrograms, F0 curves and a map of voices of up to three clips (HTML)."""
+        try:
+            clips = studio.heard(source, references, result)
+        except VCError as error:
+            raise show(error) from None
+        return look(clips, studio.known) if clips else EMPTY
+
+    convert.converted.success(
+        draw,
+        [convert.source, convert.references, convert.result],
+        pictures,
+        api_name="look",
+        show_progress="hidden",
+        concurrency_limit=1,
+    )

@@ -1,0 +1,118 @@
+"""Start and end the server; while it runs, all files lie in one folder that goes with it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from demo.settings import DemoSettings
+from vc.errors import VCError
+
+PREFIX = "vc-demo-"
+
+
+def serve(checkpoint: Path | None, settings: DemoSettings, announce: Callable[[str], None]) -> None:
+    """Serve the page until Ctrl-C or a signal ends it.
+
+    Args:
+        checkpoint: model folder; None for the shipped one.
+        settings: what the command line said.
+        announce: is given the address when the page can be opened.
+
+    Raises:
+        VCError: the port is taken, or the options do not fit together.
+    """
+    credentials = _credentials(settings)
+    with demo_folder(settings) as folder:
+        # Gradio reads these when it is imported or builds a page
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        import torch
+
+        import vc
+        from demo.page import build_page, launch_options
+        from demo.studio import Studio
+
+        torch.set_num_threads(1)  # each of two conversions at a time has a core
+        studio = Studio(vc.load(checkpoint), settings, folder)
+        page = build_page(studio)
+        try:
+            _, url, _ = page.launch(
+                server_name=settings.host,
+                server_port=settings.port,
+                auth=credentials,
+                inbrowser=settings.open_browser,
+                prevent_thread_lock=True,
+                **launch_options(studio),
+            )
+        except OSError as error:
+            raise VCError(
+                f"port {settings.port} of {settings.host} cannot be used; is it taken? "
+                "choose another with --port"
+            ) from error
+        announce(f"Voice converter: {url} (Ctrl-C ends it)")
+        try:
+            _wait_for_the_end()
+        finally:
+            page.close(verbose=False)
+
+
+def _credentials(settings: DemoSettings) -> tuple[str, str] | None:
+    password = settings.password or os.environ.get("VC_DEMO_PASSWORD")
+    if settings.user is None and settings.password is None:
+        return None
+    if not settings.user or not password:
+        raise VCError("a user needs a password and a password a user: give --user and --password")
+    return settings.user, password
+
+
+@contextlib.contextmanager
+def demo_folder(settings: DemoSettings) -> Iterator[Path]:
+    """A folder for all files: temporary, or the one where they are to be kept."""
+    if settings.keep_uploads is not None:
+        try:
+            settings.keep_uploads.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise VCError(f"{settings.keep_uploads}: cannot be made ({error.strerror})") from error
+        yield settings.keep_uploads.resolve()
+        return
+    _remove_orphans(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(
+        prefix=f"{PREFIX}{os.getpid()}-", ignore_cleanup_errors=True
+    ) as folder:
+        yield Path(folder).resolve()
+
+
+def _remove_orphans(temporary: Path) -> None:
+    """Delete what servers left that were killed before they could."""
+    for folder in temporary.glob(f"{PREFIX}*-*"):
+        owner = folder.name.removeprefix(PREFIX).split("-")[0]
+        if owner.isdigit() and not _runs(int(owner)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _runs(process: int) -> bool:
+    if process == os.getpid() or os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _wait_for_the_end() -> None:
+    ended = threading.Event()
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), lambda *_: ended.set())
+    while not ended.wait(1.0):  # a bounded wait, so that signals are seen on every system
+        pass

@@ -1,0 +1,202 @@
+"""What the page can do, without the page: every tab and the API come through here."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+import vc
+from demo.clips import Clips, plain
+from demo.figures import Heard
+from demo.known_voices import load_known_voices
+from demo.settings import DemoSettings
+from demo.visits import Visits, safe_name
+from vc.audio import Audio, normalize_level, resample, write_audio
+from vc.convert import COMMENT, Converter, Pitch
+from vc.errors import VCError
+from vc.model.speaker_encoder import split_embedding
+from vc.pitch import estimate_f0
+from vc.voice import Voice, blend_voices, is_voice_file, save_voice
+
+AT_ONCE = 2  # conversions; more would only make each slower
+MAX_BATCH = 100  # files
+EXAMPLES = Path(vc.__file__).parent / "examples"
+_LOOKED_AT_S = 60  # of a clip, in the pictures
+
+
+class BatchRow(NamedTuple):
+    """One line of the batch's table."""
+
+    file: str
+    state: str
+    note: str
+
+
+class Studio:
+    """A converter, the files of its visitors, and the limits.
+
+    Args:
+        converter: ready to convert.
+        settings: the limits.
+        folder: where all files of the demo lie.
+    """
+
+    def __init__(self, converter: Converter, settings: DemoSettings, folder: Path) -> None:
+        self.converter = converter
+        self.settings = settings
+        self.clips = Clips(converter, settings)
+        self.visits = Visits(folder, keep=settings.keep_uploads is not None)
+        self.known = load_known_voices(converter.model_sha256)
+        self._slots = threading.BoundedSemaphore(AT_ONCE)
+
+    def examples(self, visit: str | None) -> tuple[str, list[str]]:
+        """Copies of the example clips for a visit: source and references."""
+        copies = []
+        for role in ("source", "reference"):
+            path = self.visits.new_file(visit, f"example {role}.flac")
+            copies.append(str(shutil.copyfile(EXAMPLES / f"{role}.flac", path)))
+        return copies[0], copies[1:]
+
+    def convert(
+        self,
+        visit: str | None,
+        source: str | None,
+        references: list[str] | None,
+        pitch: Pitch,
+        strength: float,
+        progress: Callable[[float], None],
+    ) -> str:
+        """Convert a file; return the path of the result.
+
+        Raises:
+            VCError: something cannot be used; the message is for the user.
+        """
+        self.visits.add(visit, [source, *(references or [])])
+        original = self.clips.read_source(source)
+        heard = self.clips.read_references(references)
+        with self._slots:
+            result = self.converter.convert(
+                original, heard, pitch, progress=progress, strength=strength
+            )
+        path = self.visits.new_file(visit, f"{Path(source or '').stem} converted.wav")
+        write_audio(path, result, COMMENT)
+        return str(path)
+
+    def convert_batch(
+        self,
+        visit: str | None,
+        sources: list[str] | None,
+        references: list[str] | None,
+        pitch: Pitch,
+        strength: float,
+    ) -> Iterator[tuple[list[BatchRow], str | None]]:
+        """Convert many files into one voice; yields the table as it grows, at last with a zip.
+
+        A file that fails says why in its row, and the others go on.
+
+        Raises:
+            VCError: no source, too many, or the references cannot be used.
+        """
+        if not sources:
+            raise VCError("Add the clips to convert first.")
+        if len(sources) > MAX_BATCH:
+            raise VCError(f"{len(sources)} clips; {MAX_BATCH} are the most at once.")
+        self.visits.add(visit, [*sources, *(references or [])])
+        voice = self.converter.voice(self.clips.read_references(references))
+        rows = [BatchRow(Path(source).name, "waiting", "") for source in sources]
+        archive = self.visits.new_file(visit, "converted.zip")
+        names: set[str] = set()
+        for number, source in enumerate(sources):
+            rows[number] = rows[number]._replace(state="converting")
+            yield rows, None
+            try:
+                original = self.clips.read_source(source)
+                with self._slots:
+                    result = self.converter.convert(original, voice, pitch, strength=strength)
+            except VCError as error:
+                note = plain(error).removeprefix(f"{Path(source).name}: ")
+                rows[number] = rows[number]._replace(state="failed", note=note)
+                continue
+            name = _unused(f"{safe_name(Path(source).stem)} converted", names)
+            one = archive.with_name(f"{name}.wav")
+            write_audio(one, result, COMMENT)
+            with zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as opened:
+                opened.write(one, one.name)
+            one.unlink()
+            rows[number] = rows[number]._replace(
+                state="done", note=f"{result.duration_s:.1f} s, {one.name}"
+            )
+        yield rows, str(archive) if names else None
+
+    def blend(
+        self, visit: str | None, files: list[str] | None, weights: Sequence[float], name: str
+    ) -> tuple[str, str]:
+        """Mix voices; return the paths of the voice file and of a sentence spoken in it.
+
+        Args:
+            visit: whose.
+            files: clips or voice files, each a voice of its own.
+            weights: one for each.
+            name: of the new voice.
+
+        Raises:
+            VCError: a file cannot be used, or all weights are 0.
+        """
+        if not files:
+            raise VCError("Add at least one clip or voice first.")
+        self.visits.add(visit, files)
+        name = name.strip() or "My voice"
+        voices = [self.converter.voice(self.clips.read_references([file])) for file in files]
+        voice = blend_voices(voices, weights, self.converter.autoencoder.config, name)
+        kept = self.visits.new_file(visit, f"{safe_name(name)}.voice")
+        save_voice(kept, voice, self.converter.model_sha256)
+        with self._slots:
+            spoken = self.converter.convert(EXAMPLES / "source.flac", voice)
+        preview = self.visits.new_file(visit, f"{safe_name(name)} says.wav")
+        write_audio(preview, spoken, COMMENT)
+        return str(kept), str(preview)
+
+    def heard(
+        self, source: str | None, references: list[str] | None, result: str | None
+    ) -> dict[str, Heard]:
+        """What can be drawn of each clip, by role; a kept voice has no clip to draw."""
+        paths = {"source": source, "reference": first_clip(references), "result": result}
+        return {role: self._hear(self.clips.read(path)) for role, path in paths.items() if path}
+
+    def _hear(self, audio: Audio) -> Heard:
+        features = self.converter.features
+        voice: Voice = self.converter.voice(audio)
+        identity = split_embedding(
+            voice.speaker_embedding[None], self.converter.autoencoder.config
+        ).identity[0]
+        waveform = resample(
+            audio.waveform[: _LOOKED_AT_S * audio.sample_rate],
+            audio.sample_rate,
+            features.sample_rate,
+        )
+        waveform = normalize_level(waveform, features.sample_rate, features.level_db)
+        with torch.inference_mode():
+            log_mel = self.converter.log_mel(torch.from_numpy(waveform)[None])[0]
+        duration_s = len(waveform) / features.sample_rate
+        f0 = estimate_f0(waveform, features)
+        return Heard(log_mel.cpu().numpy(), f0, duration_s, identity.numpy())
+
+
+def first_clip(references: list[str] | None) -> str | None:
+    """The first reference that can be listened to."""
+    return next((path for path in references or [] if not is_voice_file(path)), None)
+
+
+def _unused(name: str, names: set[str]) -> str:
+    number, unused = 1, name
+    while unused in names:
+        number += 1
+        unused = f"{name} {number}"
+    names.add(unused)
+    return unused

@@ -1,0 +1,54 @@
+"""The demo, served for a test."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from demo.page import build_page, launch_options
+from demo.settings import DemoSettings
+from demo.studio import Studio
+from vc.convert import Converter
+
+
+class Served(NamedTuple):
+    url: str
+    studio: Studio
+    folder: Path
+
+    def files(self) -> list[Path]:
+        """Everything that is on disk of any visit."""
+        return [f for f in self.folder.rglob("*") if f.is_file() and f.stat().st_size > 0]
+
+
+@contextlib.contextmanager
+def serving(
+    converter: Converter, folder: Path, settings: DemoSettings | None = None
+) -> Iterator[Served]:
+    settings = settings or DemoSettings()
+    folder.mkdir(parents=True, exist_ok=True)
+    folder = folder.resolve()
+    before = os.environ.get("GRADIO_TEMP_DIR")
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    try:
+        studio = Studio(converter, settings, folder)
+        page = build_page(studio)
+        credentials = (settings.user, settings.password or "") if settings.user else None
+        _, url, _ = page.launch(
+            server_name="127.0.0.1",
+            server_port=settings.port,
+            auth=credentials,
+            prevent_thread_lock=True,
+            **launch_options(studio),
+        )
+    finally:
+        os.environ.pop("GRADIO_TEMP_DIR")
+        if before is not None:
+            os.environ["GRADIO_TEMP_DIR"] = before
+    try:
+        yield Served(url, studio, folder)
+    finally:
+        page.close(verbose=False)

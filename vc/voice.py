@@ -1,0 +1,184 @@
+"""A voice: what conversion needs to know of a speaker; blended, and kept in a file.
+
+A voice file is a safetensors file (suffix `.voice` or `.safetensors`) of a few kilobytes: the
+speaker embedding and, as JSON in its metadata, name, pitch and the checksum of the model that
+listened. An embedding means nothing to another model, so a foreign one is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load, save
+from torch import Tensor
+
+from vc.config import AutoencoderConfig
+from vc.errors import VoiceError
+from vc.model.speaker_encoder import average_embeddings
+from vc.pitch import PitchRange
+
+VOICE_SUFFIXES = (".voice", ".safetensors")
+FORMAT_VERSION = 1
+
+_METADATA_KEY, _TENSOR = "vc_voice", "speaker_embedding"
+_FIELDS = {"format_version", "name", "model", "pitch", "sha256"}
+_MAX_BYTES, _MAX_NAME = 1_000_000, 100
+
+
+@dataclass(frozen=True)
+class Voice:
+    """What conversion needs to know of whose voice it imitates."""
+
+    speaker_embedding: Tensor  # (embedding_dim,)
+    pitch: PitchRange | None  # None: no voiced speech was found
+    name: str = ""
+
+
+def is_voice_file(path: str | os.PathLike[str]) -> bool:
+    """Whether the file's name says that it holds a voice rather than a clip."""
+    return Path(path).suffix.lower() in VOICE_SUFFIXES
+
+
+def blend_voices(
+    voices: Sequence[Voice], weights: Sequence[float], config: AutoencoderConfig, name: str = ""
+) -> Voice:
+    """A voice between others: embeddings and log-F0 ranges averaged by weight.
+
+    Args:
+        voices: one or more, of the same model.
+        weights: one for each, not negative, not all 0; only their proportions count.
+        config: of that model's autoencoder.
+        name: of the blend.
+
+    Raises:
+        VoiceError: no voice, or weights that do not fit.
+    """
+    if not voices or len(voices) != len(weights):
+        raise VoiceError(f"{len(voices)} voices need as many weights, not {len(weights)}")
+    if not np.isfinite(weights).all() or min(weights) < 0 or sum(weights) <= 0:
+        raise VoiceError("weights of a blend must not be negative, and one must be above 0")
+    embeddings = torch.stack([voice.speaker_embedding for voice in voices])
+    embedding = average_embeddings(embeddings, torch.tensor(weights).float(), config)
+    heard = [
+        (voice.pitch, weight)
+        for voice, weight in zip(voices, weights, strict=True)
+        if voice.pitch is not None and weight > 0
+    ]
+    pitch = None
+    if heard:
+        mean = np.average([p for p, _ in heard], axis=0, weights=[w for _, w in heard])
+        pitch = PitchRange(float(mean[0]), float(mean[1]))
+    return Voice(embedding, pitch, name)
+
+
+def save_voice(path: str | os.PathLike[str], voice: Voice, model_sha256: str) -> None:
+    """Write a voice file, whole or not at all.
+
+    Args:
+        path: ends in `.voice` or `.safetensors`.
+        voice: its name is kept too.
+        model_sha256: of the autoencoder that the embedding comes from.
+
+    Raises:
+        VoiceError: another suffix, or the folder is missing or cannot be written.
+    """
+    path = Path(path)
+    check_voice_name(path)
+    embedding = voice.speaker_embedding.detach().float().cpu().contiguous()
+    description = {
+        "format_version": FORMAT_VERSION,
+        "name": voice.name[:_MAX_NAME],
+        "model": model_sha256,
+        "pitch": None if voice.pitch is None else [voice.pitch.median, voice.pitch.spread],
+        "sha256": _hash(embedding),
+    }
+    data = save({_TENSOR: embedding}, {_METADATA_KEY: json.dumps(description, ensure_ascii=False)})
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        beside.write_bytes(data)
+        os.replace(beside, path)
+    except OSError as error:
+        raise VoiceError(f"{path}: cannot write there ({error.strerror})") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def check_voice_name(path: Path) -> None:
+    """Refuse a file name that would not be taken for a voice when it is read again.
+
+    Raises:
+        VoiceError: another suffix, or a folder that does not exist.
+    """
+    if not is_voice_file(path):
+        raise VoiceError(f"{path}: end a voice's name in {' or '.join(VOICE_SUFFIXES)}")
+    if not path.parent.is_dir():
+        raise VoiceError(f"{path}: folder {path.parent} does not exist; create it first")
+
+
+def load_voice(path: str | os.PathLike[str], model_sha256: str) -> Voice:
+    """Read a voice file.
+
+    Args:
+        path: the file.
+        model_sha256: of the autoencoder that is to speak with the voice.
+
+    Raises:
+        VoiceError: missing, damaged, not a voice, of another version or of another model.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise VoiceError(f"{path}: no such file; check the name")
+    if path.stat().st_size > _MAX_BYTES:
+        raise VoiceError(f"{path}: too large for a voice file; is it a model's weights?")
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        tensors = load(path.read_bytes())
+    except (SafetensorError, OSError) as error:
+        raise VoiceError(f"{path}: not a voice file, or damaged; save or copy it again") from error
+    if _METADATA_KEY not in metadata or set(tensors) != {_TENSOR}:
+        raise VoiceError(f"{path}: a safetensors file, but not a voice; use `vc voice` to make one")
+    return _checked(path, metadata[_METADATA_KEY], tensors[_TENSOR], model_sha256)
+
+
+def _checked(path: Path, text: str, embedding: Tensor, model_sha256: str) -> Voice:
+    damaged = VoiceError(f"{path}: damaged; save or copy the voice again")
+    try:
+        stored: dict[str, Any] = json.loads(text)
+        version = stored["format_version"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise damaged from error
+    if version != FORMAT_VERSION:
+        raise VoiceError(
+            f"{path}: voice format {version}, but this program reads {FORMAT_VERSION}; update it"
+        )
+    if set(stored) != _FIELDS or not isinstance(stored["name"], str):
+        raise damaged
+    if stored["model"] != model_sha256:
+        raise VoiceError(
+            f"{path}: made with another model; make the voice again from its clips with this one"
+        )
+    if embedding.dtype != torch.float32 or _hash(embedding) != stored["sha256"]:
+        raise damaged
+    pitch = stored["pitch"]
+    if pitch is not None:
+        try:
+            pitch = PitchRange(*(float(value) for value in pitch))
+        except (ValueError, TypeError) as error:
+            raise damaged from error
+        if not np.isfinite(pitch).all():
+            raise damaged
+    return Voice(embedding, pitch, stored["name"])
+
+
+def _hash(embedding: Tensor) -> str:
+    return hashlib.sha256(embedding.numpy().tobytes()).hexdigest()
