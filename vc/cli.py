@@ -50,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     convert.add_argument("--sample-rate", type=int, help="of the output in Hz; the source's own")
     convert.add_argument("--vocoder", choices=["neural", "griffin-lim"], default="neural")
+    convert.add_argument(
+        "--keep-partial", action="store_true", help="on Ctrl-C keep what was converted until then"
+    )
     convert.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
     _add_checkpoint(convert)
     convert.set_defaults(run=_convert)
@@ -108,11 +111,12 @@ def _pitch(text: str) -> Pitch:
     return semitones
 
 
-def _convert(options: argparse.Namespace) -> None:
+def _convert(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from vc.audio import check_writable, write_audio
-    from vc.convert import COMMENT, load
+    from vc.audio import check_writable
+    from vc.blockwise import convert_file
+    from vc.convert import load
 
     check_writable(options.output)
     with tqdm(total=100, desc="converting", unit="%", disable=options.quiet, leave=False) as bar:
@@ -121,12 +125,26 @@ def _convert(options: argparse.Namespace) -> None:
             bar.update(round(100 * share) - bar.n)
 
         converter = load(options.checkpoint, vocoder=options.vocoder)
-        converted = converter.convert(
-            options.source, options.references, options.pitch, options.sample_rate, show
+        done = convert_file(
+            converter,
+            options.source,
+            options.references,
+            options.output,
+            options.pitch,
+            options.sample_rate,
+            show,
+            options.keep_partial,
         )
-    write_audio(options.output, converted, COMMENT)
+    if done.is_partial:
+        print(
+            f"vc convert: interrupted; {options.output} holds the first {done.duration_s:.1f} s "
+            f"of {done.source_s:.1f} s",
+            file=sys.stderr,
+        )
+        return EXIT_INTERRUPTED
     if not options.quiet:
-        print(f"{options.output}: {converted.duration_s:.2f} s at {converted.sample_rate} Hz")
+        print(f"{options.output}: {done.duration_s:.2f} s at {done.sample_rate} Hz")
+    return 0
 
 
 def _info(options: argparse.Namespace) -> None:

@@ -45,6 +45,7 @@ from vc.vocoder.griffin_lim import griffin_lim
 from vc.vocoder.source_filter import SourceFilterVocoder
 
 COMMENT = "Converted speech: synthetic, not a recording of the person it sounds like (vc)"
+LONG_S = 60.0  # longer clips are converted in blocks, to the same result in constant memory
 SHIPPED = Path(__file__).parent / "weights" / "default"
 
 Pitch = Literal["match", "keep"] | float
@@ -105,6 +106,11 @@ class Converter:
         original = self._load(source, "source")
         check_speech(original, _name(source, "source"))
         voice = references if isinstance(references, Voice) else self.voice(references)
+        if original.duration_s > LONG_S and self.vocoder is not None:
+            from vc.blockwise import convert_waveform
+
+            target_rate = sample_rate or original.sample_rate
+            return convert_waveform(self, original, voice, pitch, target_rate, progress)
         progress(0.1)
         rate = self.features.sample_rate
         waveform = self._level(resample(original.waveform, original.sample_rate, rate))
