@@ -16,7 +16,7 @@ LAYERS = [  # a module may import modules of lower layers, and of its own
     {"vc.model"},
     {"vc.vocoder"},
     {"vc.checkpoint", "vc.losses", "vc.corpus"},
-    {"vc.convert", "vc.blockwise"},
+    {"vc.convert", "vc.blockwise", "vc.batch"},
     {"vc.training", "vc.evaluation"},
     {"vc.cli"},
 ]

@@ -37,6 +37,7 @@ _FORMATS = {  # file suffix -> libsndfile (format, subtype)
     ".mp3": ("MP3", "MPEG_LAYER_III"),
     ".aiff": ("AIFF", "PCM_16"),
 }
+WRITABLE_SUFFIXES = tuple(_FORMATS)
 _MAX_WAV_BYTES = 2**32 - 2**16
 _OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
 
@@ -223,7 +224,9 @@ def check_writable(path: Path) -> None:
         AudioError: unknown suffix, or a folder that is missing or cannot be written.
     """
     if path.suffix.lower() not in _FORMATS:
-        raise AudioError(f"{path}: cannot write this type; end the name in {', '.join(_FORMATS)}")
+        raise AudioError(
+            f"{path}: cannot write this type; end the name in {', '.join(WRITABLE_SUFFIXES)}"
+        )
     if path.is_dir():
         raise AudioError(f"{path}: is a folder; name a file in it")
     if not path.parent.is_dir():
