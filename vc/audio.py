@@ -37,6 +37,7 @@ _FORMATS = {  # file suffix -> libsndfile (format, subtype)
     ".mp3": ("MP3", "MPEG_LAYER_III"),
     ".aiff": ("AIFF", "PCM_16"),
 }
+AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif"}  # found in folders
 WRITABLE_SUFFIXES = tuple(_FORMATS)
 _MAX_WAV_BYTES = 2**32 - 2**16
 _OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
@@ -52,6 +53,15 @@ class Audio(NamedTuple):
     def duration_s(self) -> float:
         """Length in seconds."""
         return len(self.waveform) / self.sample_rate
+
+
+def find_audio(folder: Path) -> list[Path]:
+    """Every audio file below `folder`, sorted; hidden files are passed over."""
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in AUDIO_SUFFIXES and not file.name.startswith(".")
+    )
 
 
 def read_audio(path: str | os.PathLike[str]) -> Audio:

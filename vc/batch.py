@@ -27,7 +27,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal
 
-from vc.audio import WRITABLE_SUFFIXES
+from vc.audio import (
+    AUDIO_SUFFIXES,
+    MIN_REFERENCE_S,
+    WRITABLE_SUFFIXES,
+    check_speech,
+    find_audio,
+    read_audio,
+)
 from vc.errors import AudioError, DataError, VCError
 
 LEDGER = ".vc-batch.jsonl"
@@ -239,8 +246,6 @@ def _task(
 
 def _find(sources: Sequence[Path], output: Path) -> Iterator[tuple[Path, str]]:
     """Each source with the name that its result shall have."""
-    from vc.corpus import find_audio
-
     folders = [source for source in sources if source.is_dir()]
     names = _unique([folder.resolve().name for folder in folders])
     for source in sources:
@@ -285,9 +290,6 @@ def _with_suffix(name: str, suffix: str | None) -> PurePosixPath:
 
 def _voices(references: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
     """Subfolder -> clips of one voice; the only voice has no subfolder."""
-    from vc.audio import MIN_REFERENCE_S, check_speech, read_audio
-    from vc.corpus import AUDIO_SUFFIXES, find_audio
-
     if not references:
         raise VCError("no reference given; name at least one clip or folder")
     voices = []
