@@ -12,11 +12,11 @@ LAYERS = [  # a module may import modules of lower layers, and of its own
     {"vc", "vc.errors"},
     {"vc.config"},
     {"vc.audio"},
-    {"vc.features", "vc.pitch"},
+    {"vc.features", "vc.pitch", "vc.on_disk"},
     {"vc.model"},
     {"vc.vocoder"},
     {"vc.checkpoint", "vc.losses", "vc.corpus", "vc.voice", "vc.clip_check"},
-    {"vc.convert"},
+    {"vc.convert", "vc.blockwise", "vc.batch"},
     {"vc.training", "vc.evaluation"},
     {"vc.cli"},
 ]

@@ -11,6 +11,8 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +28,8 @@ Waveform = npt.NDArray[np.float32]
 MIN_SPEECH_S = 0.2  # about one syllable: less cannot be converted
 MIN_REFERENCE_S = 0.5  # less says too little about a voice
 SILENCE_DB = -70.0  # dBFS; a clip that never exceeds this is silent
+GATES_DB = (50.0, 10.0)  # below the loudest frame, then below those frames' mean
+TRIM_DB = 30.0  # this far below active speech, the edges of a clip are silence
 PEAK_LIMIT = 0.99  # of full scale, so that lossy encoders do not clip either
 
 _FRAME_S, _FRAME_HOP_S = 0.02, 0.01
@@ -37,6 +41,9 @@ _FORMATS = {  # file suffix -> libsndfile (format, subtype)
     ".mp3": ("MP3", "MPEG_LAYER_III"),
     ".aiff": ("AIFF", "PCM_16"),
 }
+AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif"}  # found in folders
+WRITABLE_SUFFIXES = tuple(_FORMATS)
+_MAX_WAV_BYTES = 2**32 - 2**16
 _OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
 
 
@@ -52,6 +59,15 @@ class Audio(NamedTuple):
         return len(self.waveform) / self.sample_rate
 
 
+def find_audio(folder: Path) -> list[Path]:
+    """Every audio file below `folder`, sorted; hidden files are passed over."""
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in AUDIO_SUFFIXES and not file.name.startswith(".")
+    )
+
+
 def read_audio(path: str | os.PathLike[str], max_duration_s: float = np.inf) -> Audio:
     """Read any file that libsndfile reads, or else ffmpeg where it is installed; mix to mono.
 
@@ -64,48 +80,92 @@ def read_audio(path: str | os.PathLike[str], max_duration_s: float = np.inf) -> 
         AudioError: the file is missing, empty, truncated, not audio, too long, or holds NaN or
             infinity.
     """
+    blocks = list(read_blocks(path, max_duration_s=max_duration_s))
+    return Audio(np.concatenate([block.waveform for block in blocks]), blocks[0].sample_rate)
+
+
+def read_blocks(
+    path: str | os.PathLike[str], block_s: float = 10.0, max_duration_s: float = np.inf
+) -> Iterator[Audio]:
+    """Read a file of any length in consecutive mono blocks of `block_s` seconds.
+
+    Raises:
+        AudioError: as `read_audio`; what is wrong with a later part is found when it is reached.
+    """
     path = Path(path)
+    _check_readable(path)
+    try:
+        yield from _blocks(path, path, block_s, max_duration_s)
+    except PermissionError as error:
+        raise AudioError(f"{path}: may not be read; check its permissions") from error
+    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+        container = _foreign_container(path)
+        if container is None:
+            raise _unreadable(path) from error
+        with _decoded_by_ffmpeg(path, container, max_duration_s) as decoded:
+            yield from _blocks(decoded, path, block_s, max_duration_s)
+
+
+def _blocks(file: Path, path: Path, block_s: float, max_duration_s: float) -> Iterator[Audio]:
+    """Read `file`; call it `path` in messages."""
+    done = 0
+    with soundfile.SoundFile(file) as opened:
+        sample_rate, promised = opened.samplerate, _promised_samples(opened)
+        limit = max_duration_s * sample_rate
+        if promised is not None and promised > limit:
+            raise AudioError(_too_long(path, max_duration_s))
+        while True:
+            # (samples, channels)
+            samples = opened.read(round(block_s * sample_rate), "float32", always_2d=True)
+            if len(samples) == 0:
+                break
+            if not np.isfinite(samples).all():
+                raise AudioError(f"{path}: holds NaN or infinite samples; export it again")
+            done += len(samples)
+            if done > limit:
+                raise AudioError(_too_long(path, max_duration_s))
+            yield Audio(mix_to_mono(samples), sample_rate)
+    if done == 0:
+        raise AudioError(f"{path}: holds no samples; record or copy it again")
+    if promised is not None and done < promised:
+        raise AudioError(f"{path}: truncated ({done} of {promised} samples); copy the file again")
+
+
+def file_duration_s(path: str | os.PathLike[str]) -> float:
+    """Length that a file's header promises, in seconds; infinite where it does not say.
+
+    Raises:
+        AudioError: the file is missing, empty or not audio.
+    """
+    path = Path(path)
+    _check_readable(path)
+    try:
+        with soundfile.SoundFile(path) as file:
+            promised = _promised_samples(file)
+            return np.inf if promised is None else promised / file.samplerate
+    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+        if _foreign_container(path) is None:
+            raise _unreadable(path) from error
+        return np.inf
+
+
+def _check_readable(path: Path) -> None:
     if not path.exists():
         raise AudioError(f"{path}: no such file; check the name")
     if path.is_dir():
         raise AudioError(f"{path}: is a folder, not an audio file; name one clip")
     if path.stat().st_size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes); record or copy it again")
-    try:
-        return _read_with_libsndfile(path, path, max_duration_s)
-    except PermissionError as error:
-        raise AudioError(f"{path}: may not be read; check its permissions") from error
-    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        not_audio = AudioError(
-            f"{path}: not audio that can be read; use WAV, FLAC, MP3, Ogg or Opus"
-        )
-        container = _foreign_container(path)
-        if container is None:
-            raise not_audio from error
-        return _read_with_ffmpeg(path, container, max_duration_s)
+    if not os.access(path, os.R_OK):
+        raise AudioError(f"{path}: may not be read; check its permissions")
 
 
-def _read_with_libsndfile(file: Path, path: Path, max_duration_s: float) -> Audio:
-    """Read `file`; call it `path` in messages."""
-    with soundfile.SoundFile(file) as opened:
-        promised, sample_rate = opened.frames, opened.samplerate
-        if promised >= 2**62:  # a stream that does not tell its length
-            promised = 0
-        if promised > max_duration_s * sample_rate:
-            raise AudioError(_too_long(path, max_duration_s))
-        limit = -1 if np.isinf(max_duration_s) else int(max_duration_s * sample_rate) + 1
-        samples = opened.read(limit, dtype="float32", always_2d=True)  # (samples, channels)
-    if limit >= 0 and len(samples) >= limit:
-        raise AudioError(_too_long(path, max_duration_s))
-    if len(samples) == 0:
-        raise AudioError(f"{path}: holds no samples; record or copy it again")
-    if len(samples) < promised:
-        raise AudioError(
-            f"{path}: truncated ({len(samples)} of {promised} samples); copy the file again"
-        )
-    if not np.isfinite(samples).all():
-        raise AudioError(f"{path}: holds NaN or infinite samples; export it again")
-    return Audio(mix_to_mono(samples), sample_rate)
+def _unreadable(path: Path) -> AudioError:
+    return AudioError(f"{path}: not audio that can be read; use WAV, FLAC, MP3, Ogg or Opus")
+
+
+def _promised_samples(file: soundfile.SoundFile) -> int | None:
+    return file.frames if 0 < file.frames < 2**62 else None
 
 
 def _too_long(path: Path, max_duration_s: float) -> str:
@@ -121,8 +181,9 @@ def _foreign_container(path: Path) -> str | None:
     return "mov" if start[4:8] == b"ftyp" else None
 
 
-def _read_with_ffmpeg(path: Path, container: str, max_duration_s: float) -> Audio:
-    """Read WebM, M4A or MP4, as phones and browsers record, through the ffmpeg on the PATH.
+@contextmanager
+def _decoded_by_ffmpeg(path: Path, container: str, max_duration_s: float) -> Iterator[Path]:
+    """WebM, M4A or MP4, as phones and browsers record, as a WAV made by the ffmpeg on the PATH.
 
     The demuxer is named, so that no file can pose as a playlist that opens other files.
     """
@@ -141,7 +202,7 @@ def _read_with_ffmpeg(path: Path, container: str, max_duration_s: float) -> Audi
         run = subprocess.run([*command, str(decoded)], capture_output=True, check=False)
         if run.returncode != 0 or not decoded.exists():
             raise AudioError(f"{path}: ffmpeg finds no sound in it; record or export it again")
-        return _read_with_libsndfile(decoded, path, max_duration_s)
+        yield decoded
 
 
 def write_audio(path: str | os.PathLike[str], audio: Audio, comment: str = "") -> None:
@@ -163,32 +224,72 @@ def write_audio(path: str | os.PathLike[str], audio: Audio, comment: str = "") -
     waveform, sample_rate = audio
     if not np.isfinite(waveform).all():
         raise AudioError(f"{path}: refusing to write NaN or infinite samples")
-    file_format, subtype = _FORMATS[path.suffix.lower()]
-    if subtype == "OPUS" and sample_rate not in _OPUS_RATES:
-        waveform, sample_rate = resample(waveform, sample_rate, 48_000), 48_000
+    waveform = resample(waveform, sample_rate, writable_rate(path, sample_rate))
     peak = float(np.abs(waveform).max(initial=0.0))
     if peak > PEAK_LIMIT:
         waveform = waveform * np.float32(PEAK_LIMIT / peak)
+    write_blocks(path, [waveform], writable_rate(path, sample_rate), comment)
+
+
+def writable_rate(path: Path, sample_rate: int) -> int:
+    """The rate that a file of this name can have: `sample_rate` itself but for Opus."""
+    opus = _FORMATS[path.suffix.lower()][1] == "OPUS"
+    return 48_000 if opus and sample_rate not in _OPUS_RATES else sample_rate
+
+
+def write_blocks(
+    path: Path,
+    blocks: Iterable[Waveform],
+    sample_rate: int,
+    comment: str = "",
+    keep_partial: bool = False,
+    samples: int = 0,
+) -> None:
+    """Write consecutive blocks as one file, which appears under its name when it is whole.
+
+    Args:
+        path: a name that `check_writable` accepts.
+        blocks: waveforms `(samples,)` within full scale.
+        sample_rate: in Hz, one that `writable_rate` accepts.
+        comment: goes into the file's metadata.
+        keep_partial: on Ctrl-C, end the file where it is instead of dropping it.
+        samples: how many will come, if known: a WAV beyond 4 GB needs another header (RF64).
+
+    Raises:
+        AudioError: the folder cannot be written or the disk is full.
+    """
+    file_format, subtype = _FORMATS[path.suffix.lower()]
+    if file_format == "WAV" and 2 * samples > _MAX_WAV_BYTES:
+        file_format = "RF64"
     try:
         handle, beside = tempfile.mkstemp(dir=path.parent, prefix=".vc-", suffix=path.suffix)
     except OSError as error:
         raise AudioError(f"{path}: cannot write there ({error.strerror})") from error
     os.close(handle)
+    interrupted = None
     try:
         with soundfile.SoundFile(
             beside, "w", sample_rate, channels=1, format=file_format, subtype=subtype
         ) as file:
             if comment:  # libsndfile refuses an empty one
                 file.comment = comment
-            # libsndfile's Ogg writers overflow their stack on very long single writes
-            for start in range(0, len(waveform), sample_rate):
-                file.write(waveform[start : start + sample_rate])
+            try:
+                for block in blocks:
+                    # libsndfile's Ogg writers overflow their stack on very long single writes
+                    for start in range(0, len(block), sample_rate):
+                        file.write(block[start : start + sample_rate])
+            except KeyboardInterrupt as caught:
+                if not keep_partial:
+                    raise
+                interrupted = caught
         os.chmod(beside, 0o666 & ~_umask())
         os.replace(beside, path)
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
         raise AudioError(f"{path}: writing failed ({error}); is the disk full?") from error
     finally:
         Path(beside).unlink(missing_ok=True)
+    if interrupted is not None:
+        raise interrupted
 
 
 def check_writable(path: Path) -> None:
@@ -198,7 +299,9 @@ def check_writable(path: Path) -> None:
         AudioError: unknown suffix, or a folder that is missing or cannot be written.
     """
     if path.suffix.lower() not in _FORMATS:
-        raise AudioError(f"{path}: cannot write this type; end the name in {', '.join(_FORMATS)}")
+        raise AudioError(
+            f"{path}: cannot write this type; end the name in {', '.join(WRITABLE_SUFFIXES)}"
+        )
     if path.is_dir():
         raise AudioError(f"{path}: is a folder; name a file in it")
     if not path.parent.is_dir():
@@ -232,11 +335,16 @@ def fit_length(waveform: Waveform, samples: int) -> Waveform:
 
 def frame_levels_db(waveform: Waveform, sample_rate: int) -> npt.NDArray[np.float64]:
     """Level of overlapping 20 ms frames every 10 ms, `(frames,)`, in dBFS (RMS)."""
-    length, hop = round(_FRAME_S * sample_rate), round(_FRAME_HOP_S * sample_rate)
+    length, hop = level_frame(sample_rate)
     padded = np.pad(waveform.astype(np.float64), (0, max(0, length - len(waveform))))
     energy = np.concatenate([[0.0], np.cumsum(padded**2)])
     starts = np.arange(0, len(padded) - length + 1, hop)
     return 10 * np.log10(np.maximum((energy[starts + length] - energy[starts]) / length, 1e-12))
+
+
+def level_frame(sample_rate: int) -> tuple[int, int]:
+    """Samples in a frame of `frame_levels_db`, and between frames."""
+    return round(_FRAME_S * sample_rate), round(_FRAME_HOP_S * sample_rate)
 
 
 def active_level_db(waveform: Waveform, sample_rate: int) -> float:
@@ -249,8 +357,8 @@ def active_level_db(waveform: Waveform, sample_rate: int) -> float:
     loudest = levels.max()
     if loudest < SILENCE_DB:
         return -np.inf
-    levels = levels[levels > loudest - 50]
-    return _mean_level_db(levels[levels > _mean_level_db(levels) - 10])
+    levels = levels[levels > loudest - GATES_DB[0]]
+    return _mean_level_db(levels[levels > _mean_level_db(levels) - GATES_DB[1]])
 
 
 def _mean_level_db(levels: npt.NDArray[np.float64]) -> float:
@@ -266,9 +374,9 @@ def normalize_level(waveform: Waveform, sample_rate: int, level_db: float) -> Wa
 
 
 def trim_silence(waveform: Waveform, sample_rate: int, margin_s: float = 0.05) -> Waveform:
-    """Cut leading and trailing parts more than 30 dB below active speech, but for a margin."""
+    """Cut leading and trailing parts more than `TRIM_DB` below active speech, but for a margin."""
     levels = frame_levels_db(waveform, sample_rate)
-    active = np.flatnonzero(levels > active_level_db(waveform, sample_rate) - 30)
+    active = np.flatnonzero(levels > active_level_db(waveform, sample_rate) - TRIM_DB)
     if active.size == 0:
         return waveform
     first = round((active[0] * _FRAME_HOP_S - margin_s) * sample_rate)
@@ -296,9 +404,15 @@ def check_speech(audio: Audio, name: str, min_duration_s: float = MIN_SPEECH_S) 
         raise AudioError(
             f"{name}: only {audio.duration_s:.2f} s long; at least {min_duration_s} s is needed"
         )
-    if not np.isfinite(active_level_db(waveform, audio.sample_rate)):
-        raise AudioError(f"{name}: is silent; check the microphone or choose another clip")
+    level_db = active_level_db(waveform, audio.sample_rate)
     speech_s = len(trim_silence(waveform, audio.sample_rate, margin_s=0.0)) / audio.sample_rate
+    check_activity(name, level_db, speech_s, min_duration_s)
+
+
+def check_activity(name: str, level_db: float, speech_s: float, min_duration_s: float) -> None:
+    """The part of `check_speech` that rests on the clip's active level and speech duration."""
+    if not np.isfinite(level_db):
+        raise AudioError(f"{name}: is silent; check the microphone or choose another clip")
     if speech_s < min_duration_s:
         raise AudioError(
             f"{name}: only {speech_s:.2f} s of it is not silence; "

@@ -14,7 +14,7 @@ from vc.errors import VCError
 if TYPE_CHECKING:
     from vc.convert import Pitch
 
-EXIT_USER_ERROR, EXIT_INTERRUPTED = 2, 130
+EXIT_SOME_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,6 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     convert.add_argument("--sample-rate", type=int, help="of the output in Hz; the source's own")
     convert.add_argument("--vocoder", choices=["neural", "griffin-lim"], default="neural")
+    convert.add_argument(
+        "--keep-partial", action="store_true", help="on Ctrl-C keep what was converted until then"
+    )
     convert.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
     _add_checkpoint(convert)
     convert.set_defaults(run=_convert)
@@ -74,6 +77,9 @@ def _parser() -> argparse.ArgumentParser:
     voice.set_defaults(run=_voice)
 
     _add_demo(commands)
+
+    batch = commands.add_parser("batch", help="convert whole folders, on all cores or a cluster")
+    add_batch_arguments(batch)
 
     info = commands.add_parser("info", help="describe the model, or an audio file")
     info.add_argument("clips", type=Path, nargs="*", help="audio files to describe")
@@ -169,6 +175,36 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     demo.set_defaults(run=_demo)
 
 
+def add_batch_arguments(batch: argparse.ArgumentParser) -> None:
+    """The arguments of `vc batch`."""
+    batch.add_argument(
+        "sources", type=Path, nargs="+", help="folders, clips, or manifests (CSV, JSON Lines)"
+    )
+    batch.add_argument(
+        "--reference",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="a clip or a folder of clips for each voice; several make a subfolder each",
+    )
+    batch.add_argument("-o", "--output", type=Path, required=True, help="folder; resumes")
+    batch.add_argument("--pitch", type=_pitch, default="match", help="as in vc convert")
+    batch.add_argument("--sample-rate", type=int, help="of the output in Hz; the source's own")
+    batch.add_argument("--vocoder", choices=["neural", "griffin-lim"], default="neural")
+    batch.add_argument(
+        "--format", choices=["wav", "flac", "ogg", "opus", "mp3", "aiff"], help="the source's own"
+    )
+    batch.add_argument("--workers", type=int, help="processes; all cores by default")
+    batch.add_argument("--retries", type=int, default=2, help="after a crash; 2 by default")
+    batch.add_argument("--overwrite", action="store_true", help="replace files of other origin")
+    batch.add_argument("--report", type=Path, help="CSV or JSON; in the output folder by default")
+    batch.add_argument("--engine", choices=["local", "ray"], default="local")
+    batch.add_argument("--address", help="of a Ray cluster; none starts one on this machine")
+    batch.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+    _add_checkpoint(batch)
+    batch.set_defaults(run=_batch, command="batch")
+
+
 def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, help="model folder; the shipped one by default")
 
@@ -205,11 +241,12 @@ def _above_zero(text: str) -> float:
     return value
 
 
-def _convert(options: argparse.Namespace) -> None:
+def _convert(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from vc.audio import check_writable, write_audio
-    from vc.convert import COMMENT, load
+    from vc.audio import check_writable
+    from vc.blockwise import convert_file
+    from vc.convert import load
 
     check_writable(options.output)
     with tqdm(total=100, desc="converting", unit="%", disable=options.quiet, leave=False) as bar:
@@ -218,17 +255,60 @@ def _convert(options: argparse.Namespace) -> None:
             bar.update(round(100 * share) - bar.n)
 
         converter = load(options.checkpoint, vocoder=options.vocoder)
-        converted = converter.convert(
+        done = convert_file(
+            converter,
             options.source,
             options.references,
+            options.output,
             options.pitch,
             options.sample_rate,
             show,
+            options.keep_partial,
             options.strength,
         )
-    write_audio(options.output, converted, COMMENT)
+    if done.is_partial:
+        print(
+            f"vc convert: interrupted; {options.output} holds the first {done.duration_s:.1f} s "
+            f"of {done.source_s:.1f} s",
+            file=sys.stderr,
+        )
+        return EXIT_INTERRUPTED
     if not options.quiet:
-        print(f"{options.output}: {converted.duration_s:.2f} s at {converted.sample_rate} Hz")
+        print(f"{options.output}: {done.duration_s:.2f} s at {done.sample_rate} Hz")
+    return 0
+
+
+def _batch(options: argparse.Namespace) -> int:
+    from vc.batch import REPORT, Settings, run_batch
+
+    settings = Settings(options.pitch, options.sample_rate, options.vocoder, options.checkpoint)
+    report = run_batch(
+        options.sources,
+        options.reference,
+        options.output,
+        settings,
+        f".{options.format}" if options.format else None,
+        options.workers,
+        options.retries,
+        options.overwrite,
+        options.engine,
+        options.address,
+        options.quiet,
+    )
+    path = options.report or options.output / REPORT
+    report.write(path)
+    for outcome in report.outcomes:
+        if outcome.status == "failed":
+            print(f"failed: {outcome.reason}", file=sys.stderr)
+    if not options.quiet:
+        counts = ", ".join(
+            f"{report.count(status)} {status}" for status in ("done", "skipped", "failed")
+        )
+        print(f"{options.output}: {counts}; report in {path}")
+    if report.is_interrupted:
+        print("vc batch: interrupted; run it again to go on", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return EXIT_SOME_FAILED if report.count("failed") else 0
 
 
 def _voice(options: argparse.Namespace) -> None:

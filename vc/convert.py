@@ -47,6 +47,7 @@ from vc.vocoder.source_filter import SourceFilterVocoder
 from vc.voice import Voice, blend_voices, is_voice_file, load_voice
 
 COMMENT = "Converted speech: synthetic, not a recording of the person it sounds like (vc)"
+LONG_S = 60.0  # longer clips are converted in blocks, to the same result in constant memory
 SHIPPED = Path(__file__).parent / "weights" / "default"
 
 Pitch = Literal["match", "keep"] | float
@@ -112,9 +113,13 @@ class Converter:
         check_speech(original, _name(source, "source"))
         voice = self.voice(references)
         if strength < 1:
-            weights = (1 - strength, strength)
-            own = self._listen([(original, "source")], MIN_SPEECH_S)
-            voice = blend_voices([own, voice], weights, self.autoencoder.config, voice.name)
+            voice = self.towards(voice, original, strength)
+        if original.duration_s > LONG_S:
+            from vc.blockwise import can_split, convert_waveform
+
+            if can_split(self):
+                target_rate = sample_rate or original.sample_rate
+                return convert_waveform(self, original, voice, pitch, target_rate, progress)
         progress(0.1)
         rate = self.features.sample_rate
         waveform = self._level(resample(original.waveform, original.sample_rate, rate))
@@ -129,6 +134,13 @@ class Converter:
         converted = normalize_level(converted, target_rate, level_db)
         progress(1.0)
         return Audio(converted, target_rate)
+
+    def towards(self, voice: Voice, source: Audio, strength: float) -> Voice:
+        """The voice that lies a share `strength` of the way from the source's own to `voice`."""
+        beginning = source.waveform[: round(LONG_S * source.sample_rate)]  # says enough of it
+        own = self._listen([(Audio(beginning, source.sample_rate), "source")], MIN_SPEECH_S)
+        weights = (1 - strength, strength)
+        return blend_voices([own, voice], weights, self.autoencoder.config, voice.name)
 
     def voice(self, references: Reference | Sequence[Reference], name: str = "") -> Voice:
         """Listen to one or more clips of a speaker, or read voices that were kept.

@@ -23,13 +23,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from vc.audio import AUDIO_SUFFIXES as AUDIO_SUFFIXES
 from vc.audio import SILENCE_DB, active_level_db, normalize_level, read_audio, resample
+from vc.audio import find_audio as find_audio
 from vc.config import FeatureConfig, from_dict, to_dict
 from vc.errors import AudioError, DataError
 from vc.features import LogMel
 from vc.pitch import estimate_f0
 
-AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif"}
 UNLABELLED = "unlabelled"  # a speaker folder of this name: each clip is a speaker of its own
 NOISE = "noise"  # a corpus folder of this name holds no speech: it corrupts training input
 VALIDATION_SHARE = 0.02  # of speakers
@@ -107,15 +108,6 @@ def prepare(
         "".join(json.dumps(asdict(u), ensure_ascii=False) + "\n" for u in utterances),
     )
     return PreparationReport(utterances, left_out)
-
-
-def find_audio(folder: Path) -> list[Path]:
-    """Every audio file below `folder`, sorted; hidden files are passed over."""
-    return sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix.lower() in AUDIO_SUFFIXES and not file.name.startswith(".")
-    )
 
 
 def _place(root: Path, file: Path) -> tuple[str, str, str]:

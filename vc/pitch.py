@@ -36,14 +36,18 @@ class PitchRange(NamedTuple):
     spread: float
 
 
-def estimate_f0(waveform: Waveform, config: FeatureConfig) -> FloatArray:
+def estimate_f0(waveform: Waveform, config: FeatureConfig, peak: float | None = None) -> FloatArray:
     """F0 in Hz for each mel frame, `(frames,)`; 0 where the frame is unvoiced.
 
     Args:
         waveform: `(samples,)` at `config.sample_rate`.
         config: gives hop and search range.
+        peak: largest deviation of a sample from the mean, beside which frames are silent; give
+            the whole clip's where `waveform` is a part of one.
     """
-    correlation, loudness = _autocorrelation(waveform, config)
+    if peak is None:
+        peak = float(np.abs(waveform - waveform.mean()).max(initial=0.0))
+    correlation, loudness = _autocorrelation(waveform, config, peak)
     step = 1 / (_OVERSAMPLING * config.sample_rate)  # seconds between lags
     shortest = int(1 / (config.f0_max * step))
     correlation = correlation[:, : int(1 / (config.f0_min * step)) + 2]
@@ -63,9 +67,9 @@ def estimate_f0(waveform: Waveform, config: FeatureConfig) -> FloatArray:
 
 
 def _autocorrelation(
-    waveform: Waveform, config: FeatureConfig
+    waveform: Waveform, config: FeatureConfig, clip_peak: float
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Normalised autocorrelation `(frames, lags)` and loudness `(frames,)` beside the loudest.
+    """Normalised autocorrelation `(frames, lags)` and loudness `(frames,)` beside `clip_peak`.
 
     A window of three longest periods is taken out of each frame; dividing by the window's own
     autocorrelation undoes the fading that windowing gives to long lags.
@@ -89,8 +93,7 @@ def _autocorrelation(
     lags = _OVERSAMPLING * length // 2
     of_signal = correlate(windows * taper)[:, :lags]
     of_signal /= np.maximum(of_signal[:, :1], 1e-12)
-    loudest = max(float(np.abs(waveform - waveform.mean()).max(initial=0.0)), 1e-5)
-    return of_signal / (of_window[:lags] / of_window[0]), peak / loudest
+    return of_signal / (of_window[:lags] / of_window[0]), peak / max(clip_peak, 1e-5)
 
 
 def _candidates(

@@ -11,6 +11,7 @@ from vc.config import AutoencoderConfig, FeatureConfig
 from vc.model.bottleneck import Bottled, make_bottleneck
 from vc.model.content_encoder import ContentEncoder
 from vc.model.decoder import Decoder
+from vc.model.layers import Statistics, instance_norm
 from vc.model.speaker_encoder import SpeakerEncoder
 
 
@@ -61,8 +62,16 @@ class Autoencoder(nn.Module):
         """`(batch, n_mels, frames)` -> `(batch, content_dim, content_frames)`."""
         return self.squeeze(self.content_encoder(self.normalize(log_mel))).content
 
-    def squeeze(self, content: Tensor) -> Bottled:
-        """What the bottleneck lets through of the content encoder's output."""
+    def squeeze(self, content: Tensor, statistics: Statistics | None = None) -> Bottled:
+        """What the bottleneck lets through of the content encoder's output.
+
+        Args:
+            content: `(batch, content_dim, content_frames)`.
+            statistics: of the whole clip, where `content` is only a part of it.
+        """
+        content = content.float()
+        if self.bottleneck.wants_unit_variance:
+            content = instance_norm(content, statistics=statistics)
         bottled: Bottled = self.bottleneck(content)
         return bottled
 

@@ -1,7 +1,9 @@
 """Bottlenecks: how much a content frame can carry. One class an idea, one interface.
 
-Each maps content `(batch, content_dim, content_frames)` to `Bottled`: what is left of it, what
-that costs, and, where content becomes symbols, which ones.
+Each maps content `(batch, content_dim, content_frames)`, frame by frame, to `Bottled`: what is
+left of it, what that costs, and, where content becomes symbols, which ones. Content comes in
+instance-normalised (which takes away each channel's clip-wide mean, where the speaker hides),
+unless the class says `wants_unit_variance = False`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vc.config import AutoencoderConfig
-from vc.model.layers import instance_norm
 
 _CODEBOOK_DECAY = 0.99
 _DEAD_BELOW = 0.01  # uses a batch, averaged: a code used less often is given a new place
@@ -28,11 +29,20 @@ class Bottled(NamedTuple):
     codes: Tensor | None = None  # (batch, content_frames), the symbol of each frame
 
 
-class NoiseBottleneck(nn.Module):
+class Bottleneck(nn.Module):
+    """What they share."""
+
+    wants_unit_variance = True
+
+    def forward(self, content: Tensor) -> Bottled:
+        """Map `(batch, content_dim, content_frames)`, float32."""
+        raise NotImplementedError
+
+
+class NoiseBottleneck(Bottleneck):
     """Unit-variance content through an additive white Gaussian noise channel while training.
 
-    Instance normalisation fixes each channel's power at 1 (and takes its clip-wide mean, where
-    the speaker hides, away); noise of standard deviation `noise` then caps what a channel can say
+    With each channel's power fixed at 1, noise of standard deviation `noise` caps what it can say
     at `0.5 * log2(1 + 1 / noise**2)` bits a frame (Shannon 1948). The decoder learns to rely on
     what survives, the encoder to say what matters most. Without noise (`noise = 0`) only the
     number of channels is a limit. At inference nothing is added.
@@ -44,27 +54,27 @@ class NoiseBottleneck(nn.Module):
 
     def forward(self, content: Tensor) -> Bottled:
         """See the module."""
-        content = instance_norm(content.float())
         if self.training and self.noise > 0:
             content = content + self.noise * torch.randn_like(content)
         return Bottled(content, content.new_zeros(()))
 
 
-class VariationalBottleneck(nn.Module):
+class VariationalBottleneck(Bottleneck):
     """Gaussian content of unit variance, drawn towards zero (Chou & Lee 2019, arXiv:1904.05742).
 
     With the variance fixed, the Kullback-Leibler divergence to the standard normal is half the
     squared mean: content pays for every bit it carries over the noise.
     """
 
+    wants_unit_variance = False
+
     def forward(self, content: Tensor) -> Bottled:
         """See the module."""
-        mean = content.float()
-        noise = torch.randn_like(mean) if self.training else torch.zeros_like(mean)
-        return Bottled(mean + noise, 0.5 * mean.square().mean())
+        loss = 0.5 * content.square().mean()
+        return Bottled(content + torch.randn_like(content) if self.training else content, loss)
 
 
-class SigmoidBottleneck(nn.Module):
+class SigmoidBottleneck(Bottleneck):
     """Content squeezed into (0, 1) by a flat sigmoid: AGAIN-VC's activation guidance.
 
     Chen et al. 2021, arXiv:2011.00316. The slope of 0.1 is theirs.
@@ -74,11 +84,11 @@ class SigmoidBottleneck(nn.Module):
 
     def forward(self, content: Tensor) -> Bottled:
         """See the module."""
-        squeezed = torch.sigmoid(self.SLOPE * instance_norm(content.float()))
+        squeezed = torch.sigmoid(self.SLOPE * content)
         return Bottled(squeezed, squeezed.new_zeros(()))
 
 
-class VectorQuantizer(nn.Module):
+class VectorQuantizer(Bottleneck):
     """Each frame becomes the nearest entry of a codebook (VQ-VAE, van den Oord et al. 2017).
 
     Entries follow the mean of what they stand for by moving averages (appendix A.1 of
@@ -94,7 +104,6 @@ class VectorQuantizer(nn.Module):
 
     def forward(self, content: Tensor) -> Bottled:
         """See the module."""
-        content = instance_norm(content.float())
         frames = content.transpose(1, 2)  # (B, C, T) -> (B, T, C)
         codes = torch.cdist(frames, self.get_buffer("codebook")[None]).argmin(dim=-1)
         quantized = self.look_up(codes)
@@ -121,7 +130,7 @@ class VectorQuantizer(nn.Module):
         codebook.copy_(sums / uses[:, None])
 
 
-class ScalarQuantizer(nn.Module):
+class ScalarQuantizer(Bottleneck):
     """Each channel is rounded to a few levels (finite scalar quantisation, Mentzer et al. 2023).
 
     arXiv:2309.15505. No codebook, so nothing can collapse; a frame's code is the mixed-radix
@@ -136,7 +145,6 @@ class ScalarQuantizer(nn.Module):
 
     def forward(self, content: Tensor) -> Bottled:
         """See the module."""
-        content = instance_norm(content.float())
         levels = self.get_buffer("levels")[:, None]
         span = (levels - 1).float()
         places = (torch.tanh(content) + 1) / 2 * span  # 0 ... levels - 1
@@ -151,7 +159,7 @@ class ScalarQuantizer(nn.Module):
         return 2 * places / (levels - 1) - 1
 
 
-def make_bottleneck(config: AutoencoderConfig) -> nn.Module:
+def make_bottleneck(config: AutoencoderConfig) -> Bottleneck:
     """The bottleneck that a configuration names."""
     match config.bottleneck:
         case "noise":

@@ -5,22 +5,37 @@ Letters in shape comments: B batch, C channels, T frames, S speaker dimensions.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 
-def instance_norm(x: Tensor, eps: float = 1e-5) -> Tensor:
+class Statistics(NamedTuple):
+    """Mean and variance over time of each channel, `(batch, channels, 1)` each."""
+
+    mean: Tensor
+    variance: Tensor
+
+
+def instance_norm(x: Tensor, eps: float = 1e-5, statistics: Statistics | None = None) -> Tensor:
     """Zero mean and unit variance over time for each channel of `(batch, channels, frames)`.
 
     What this removes is what stays the same throughout a clip: timbre and recording channel
     (Chou & Lee 2019, arXiv:1904.05742). Computed in float32 whatever the input's precision.
+
+    Args:
+        x: a clip, or a part of one.
+        eps: added to the variance.
+        statistics: of the whole clip, where `x` is only a part of it.
     """
     wide = x.float()
-    mean = wide.mean(dim=-1, keepdim=True)
-    variance = wide.var(dim=-1, keepdim=True, unbiased=False)
+    if statistics is None:
+        mean = wide.mean(dim=-1, keepdim=True)
+        variance = wide.var(dim=-1, keepdim=True, unbiased=False)
+    else:
+        mean, variance = statistics
     return ((wide - mean) * torch.rsqrt(variance + eps)).to(x.dtype)
 
 
@@ -80,9 +95,18 @@ class ConvNeXtBlock(nn.Module):
         self.layer_scale = nn.Parameter(torch.full((channels,), layer_scale))
         self.film = nn.Linear(condition_dim, 2 * channels) if condition_dim else None
 
-    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Map `(batch, channels, frames)` to the same shape; `condition` is `(batch, dim)`."""
-        y = self.norm(self.depthwise(x))
+    def forward(
+        self, x: Tensor, condition: Tensor | None = None, statistics: Statistics | None = None
+    ) -> Tensor:
+        """Map `(batch, channels, frames)` to the same shape.
+
+        Args:
+            x: a clip, or a part of one.
+            condition: `(batch, condition_dim)`.
+            statistics: what an instance norm takes from the whole clip where `x` is a part of it.
+        """
+        y = self.depthwise(x)
+        y = self.norm(y) if statistics is None else instance_norm(y, statistics=statistics)
         if self.film is not None:
             assert condition is not None
             scale, shift = self.film(condition).unsqueeze(-1).chunk(2, dim=1)  # (B, C, 1) each

@@ -27,7 +27,7 @@ def upsample_log_f0(log_f0: Tensor, hop_length: int, samples: int) -> Tensor:
     return dense[:, 0, :samples]
 
 
-def pulse_train(f0: Tensor, sample_rate: int) -> Tensor:
+def pulse_train(f0: Tensor, sample_rate: int, start_cycles: float = 0.0) -> Tensor:
     """Sum of all harmonics of F0 below half the sample rate, in cosine phase, at unit power.
 
     Uses the closed form of the sum of cosines (the Dirichlet kernel), so its cost does not depend
@@ -36,11 +36,12 @@ def pulse_train(f0: Tensor, sample_rate: int) -> Tensor:
     Args:
         f0: `(batch, samples)` in Hz, positive.
         sample_rate: Hz.
+        start_cycles: periods that went before, where `f0` is the continuation of a track.
 
     Returns:
         `(batch, samples)`.
     """
-    cycles = torch.cumsum(f0.double() / sample_rate, dim=-1)
+    cycles = start_cycles + torch.cumsum(f0.double() / sample_rate, dim=-1)
     phase = 2 * math.pi * (cycles - cycles.round()).float()  # in [-pi, pi]: precise for hours
     harmonics = torch.ceil(0.5 * sample_rate / f0) - 1  # strictly below half the rate
     half = torch.sin(phase / 2)

@@ -75,7 +75,12 @@ class SourceFilterVocoder(nn.Module):
         return pulse, noise, y[2]
 
     def forward(
-        self, log_mel: Tensor, log_f0: Tensor, voiced: Tensor, noise: Tensor | None = None
+        self,
+        log_mel: Tensor,
+        log_f0: Tensor,
+        voiced: Tensor,
+        noise: Tensor | None = None,
+        start_cycles: float = 0.0,
     ) -> Tensor:
         """Synthesise.
 
@@ -85,6 +90,7 @@ class SourceFilterVocoder(nn.Module):
             voiced: `(batch, frames)`, 1.0 where voiced.
             noise: white noise of unit variance, `(batch, frames * hop_length)`; drawn from the
                 default generator if not given.
+            start_cycles: periods of F0 that went before, where this continues a clip.
 
         Returns:
             Waveform `(batch, frames * hop_length)`.
@@ -93,7 +99,7 @@ class SourceFilterVocoder(nn.Module):
         samples = log_mel.shape[-1] * config.hop_length
         pulse_filter, noise_filter, phase = self.filters(log_mel, log_f0, voiced)
         f0 = upsample_log_f0(log_f0.float(), config.hop_length, samples).exp()
-        pulses = self._stft(pulse_train(f0, config.sample_rate))
+        pulses = self._stft(pulse_train(f0, config.sample_rate, start_cycles))
         if noise is None:
             noise = torch.randn(f0.shape, device=f0.device)
         spectrum = pulses * torch.polar(pulse_filter.exp(), phase)

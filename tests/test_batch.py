@@ -1,0 +1,306 @@
+from __future__ import annotations
+
+import csv
+import fcntl
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import EXAMPLES, make_voice
+from vc.audio import Audio, read_audio, write_audio
+from vc.batch import LEDGER, REPORT, BatchReport, Settings, run_batch
+from vc.cli import main
+from vc.errors import AudioError, DataError
+
+ROOT = Path(__file__).parent.parent
+REFERENCE = EXAMPLES / "reference.flac"
+KILLS = int(os.environ.get("VC_TEST_KILLS", "3"))
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six clips in nested folders."""
+    folder = tmp_path_factory.mktemp("sources")
+    for number in range(6):
+        clip = folder / f"day{number % 2}" / "room" / f"clip{number}.wav"
+        clip.parent.mkdir(parents=True, exist_ok=True)
+        write_audio(clip, Audio(make_voice(100 + 20 * number, seconds=1.0), 16_000))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def settings(tiny_checkpoint: Path) -> Settings:
+    return Settings(checkpoint=tiny_checkpoint)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    sources: Path, settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, bytes]:
+    output = tmp_path_factory.mktemp("undisturbed")
+    report = run(sources, output, settings)
+    assert report.count("done") == 6
+    return results(output)
+
+
+def run(sources: Path, output: Path, settings: Settings, **options) -> BatchReport:
+    options = {"references": [REFERENCE], "workers": 1, "quiet": True} | options
+    return run_batch([sources], output=output, settings=settings, **options)
+
+
+def results(output: Path) -> dict[str, bytes]:
+    """Every file but the ledger and the report."""
+    return {
+        str(file.relative_to(output)): file.read_bytes()
+        for file in sorted(output.rglob("*"))
+        if file.is_file() and file.name not in (LEDGER, REPORT)
+    }
+
+
+def test_the_output_mirrors_the_tree(undisturbed: dict[str, bytes]) -> None:
+    names = sorted(f"day{n % 2}/room/clip{n}.wav" for n in range(6))
+    assert sorted(undisturbed) == names
+
+
+def test_what_is_done_is_skipped_by_content_not_by_name(
+    sources: Path, settings: Settings, tmp_path: Path
+) -> None:
+    mine, output = tmp_path / "mine", tmp_path / "out"
+    shutil.copytree(sources / "day0", mine)
+    assert run(mine, output, settings).count("done") == 3
+    os.utime(mine / "room" / "clip0.wav", (1, 1))
+    assert run(mine, output, settings).count("skipped") == 3
+    shutil.copy(sources / "day1" / "room" / "clip1.wav", mine / "room" / "clip0.wav")
+    os.utime(mine / "room" / "clip0.wav", (1, 1))
+    before = results(output)
+    report = run(mine, output, settings)
+    assert (report.count("done"), report.count("skipped")) == (1, 2)
+    assert results(output)["room/clip0.wav"] != before["room/clip0.wav"]
+    (output / "room" / "clip2.wav").unlink()
+    assert run(mine, output, settings).count("done") == 1
+    assert run(mine, output, Settings("keep", None, "neural", settings.checkpoint)).count("done")
+
+
+def test_foreign_files_are_kept(sources: Path, settings: Settings, tmp_path: Path) -> None:
+    foreign = tmp_path / "room" / "clip0.wav"
+    foreign.parent.mkdir()
+    foreign.write_text("mine")
+    report = run(sources / "day0", tmp_path, settings)
+    assert (report.count("done"), report.count("failed")) == (2, 1)
+    assert "--overwrite" in next(o.reason for o in report.outcomes if o.status == "failed")
+    assert foreign.read_text() == "mine"
+    (tmp_path / "room" / "clip2.wav").write_text("edited")  # no longer what the batch wrote
+    assert run(sources / "day0", tmp_path, settings).count("failed") == 2
+    assert run(sources / "day0", tmp_path, settings, overwrite=True).count("done") == 2
+    assert read_audio(foreign).duration_s == 1.0
+
+
+def test_one_bad_file_never_stops_the_rest(
+    sources: Path, tiny_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine, output = tmp_path / "mine", tmp_path / "out"
+    shutil.copytree(sources / "day0", mine)
+    (mine / "text.wav").write_text("not audio")
+    arguments = ["batch", mine, mine / "missing.wav", "--reference", REFERENCE, "-o", output]
+    arguments += ["--checkpoint", tiny_checkpoint, "--workers", 1, "--format", "flac"]
+    assert main([str(a) for a in arguments]) == 1
+    with (output / REPORT).open(newline="") as file:
+        rows = {row["output"]: row for row in csv.DictReader(file)}
+    assert Counter(row["status"] for row in rows.values()) == {"done": 3, "failed": 2}
+    assert "not audio" in rows["text.flac"]["reason"]
+    assert "no such file" in rows["missing.flac"]["reason"]
+    assert read_audio(output / "room" / "clip0.flac").duration_s == 1.0
+    printed = capsys.readouterr()
+    assert "3 done, 0 skipped, 2 failed" in printed.out
+    assert printed.err.count("failed: ") == 2 and "Traceback" not in printed.err
+    assert not (output / "text.flac").exists()
+
+
+def test_each_voice_has_its_folder_and_names_do_not_collide(
+    sources: Path, settings: Settings, tmp_path: Path
+) -> None:
+    clip = sources / "day0" / "room" / "clip0.wav"
+    mine, voice = tmp_path / "mine", tmp_path / "voices" / "reference"
+    mine.mkdir()
+    voice.mkdir(parents=True)
+    shutil.copy(clip, mine / "a.wav")
+    write_audio(mine / "a.flac", read_audio(clip))
+    shutil.copy(clip, voice / "1.wav")
+    shutil.copy(REFERENCE, voice / "2.flac")
+    report = run(mine, tmp_path / "out", settings, references=[REFERENCE, voice], suffix=".wav")
+    assert report.count("done") == 4
+    names = [f"{v}/a.{s}.wav" for v in ("reference", "reference-2") for s in ("flac", "wav")]
+    assert sorted(results(tmp_path / "out")) == names
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_a_manifest_names_sources_and_outputs_inside_the_folder_only(
+    sources: Path, settings: Settings, tmp_path: Path, kind: str
+) -> None:
+    outside, output = tmp_path / "outside", tmp_path / "out"
+    outside.mkdir()
+    output.mkdir()
+    (output / "link").symlink_to(outside)
+    clip = sources / "day0" / "room" / "clip0.wav"
+    names = ["good/a.wav", "../b.wav", str(outside / "c.wav"), "link/d.wav", "good/../../e.wav"]
+    names += ["good/A.wav", ".hidden.wav", "f.exe"]
+    manifest = tmp_path / f"list.{kind}"
+    if kind == "csv":
+        manifest.write_text("source,output\n" + "".join(f"{clip},{name}\n" for name in names))
+    else:
+        rows = [json.dumps({"source": str(clip), "output": name}) for name in names]
+        manifest.write_text("\n".join(rows))
+    report = run(manifest, output, settings)
+    status = {outcome.output: outcome.status for outcome in report.outcomes}
+    assert status.pop("good/a.wav") in ("done", "failed")
+    assert set(status.values()) == {"failed"}
+    assert not list(outside.iterdir())
+    assert not (tmp_path / "b.wav").exists() and not (tmp_path / "e.wav").exists()
+    assert set(results(output)) <= {"good/a.wav"}
+
+
+def test_a_batch_that_cannot_start_says_why(
+    sources: Path, settings: Settings, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match="no audio files"):
+        run(tmp_path, tmp_path / "out", settings)
+    with pytest.raises(AudioError, match="no such file"):
+        run(sources, tmp_path / "out", settings, references=[tmp_path / "nobody.wav"])
+    (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(DataError, match=r"bad\.csv: not a manifest"):
+        run(tmp_path / "bad.csv", tmp_path / "out", settings)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "out").mkdir()
+    with (tmp_path / "out" / LEDGER).open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(DataError, match="another batch"):
+            run(sources, tmp_path / "out", settings)
+
+
+def test_a_worker_that_dies_is_noticed_and_its_file_tried_again(
+    sources: Path, settings: Settings, tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    reports: list[BatchReport] = []
+    thread = threading.Thread(target=lambda: reports.append(run(sources, tmp_path, settings)))
+    thread.start()
+    killed = kill_children(thread, times=2)
+    thread.join()
+    assert killed == 2
+    assert reports[0].count("done") == 6
+    assert sum(outcome.attempts for outcome in reports[0].outcomes) == 8
+    assert results(tmp_path) == undisturbed
+
+
+def test_a_file_whose_workers_always_die_is_reported(
+    sources: Path, settings: Settings, tmp_path: Path
+) -> None:
+    clip = sources / "day0" / "room" / "clip0.wav"
+    reports: list[BatchReport] = []
+    thread = threading.Thread(
+        target=lambda: reports.append(run(clip, tmp_path, settings, retries=1))
+    )
+    thread.start()
+    assert kill_children(thread, times=99) == 2
+    thread.join()
+    (outcome,) = reports[0].outcomes
+    assert (outcome.status, outcome.attempts) == ("failed", 2)
+    assert "died 2 times" in outcome.reason
+    assert results(tmp_path) == {}
+
+
+def kill_children(thread: threading.Thread, times: int) -> int:
+    """SIGKILL the batch's worker processes as they appear, a little after they have a task."""
+    killed: set[int | None] = set()
+    while thread.is_alive() and len(killed) < times:
+        for child in multiprocessing.active_children():
+            if child.pid is not None and child.pid not in killed:
+                time.sleep(0.3)
+                os.kill(child.pid, signal.SIGKILL)
+                killed.add(child.pid)
+        time.sleep(0.02)
+    return len(killed)
+
+
+def test_killed_at_random_moments_it_ends_with_the_files_of_an_undisturbed_run(
+    sources: Path, tiny_checkpoint: Path, tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    chance = random.Random(0)
+    command = [sys.executable, "-m", "vc.cli", "batch", sources, "--reference", REFERENCE, "-o"]
+    command += [tmp_path, "--checkpoint", tiny_checkpoint, "--workers", "2", "--quiet"]
+    for number in range(KILLS):
+        process = subprocess.Popen(
+            [str(part) for part in command], cwd=ROOT, start_new_session=True
+        )
+        seen = len(results(tmp_path))
+        while process.poll() is None and len(results(tmp_path)) == seen and chance.random() < 0.99:
+            time.sleep(0.05)  # until the next result, or earlier
+        time.sleep(chance.uniform(0, 0.1))
+        if number % 2:
+            process.kill()  # the parent alone
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if number == 0:  # a line that was cut off
+            with (tmp_path / LEDGER).open("a") as ledger:
+                ledger.write('{"output": "day0/ro')
+    assert subprocess.run([str(part) for part in command], cwd=ROOT, check=False).returncode == 0
+    assert results(tmp_path) == undisturbed
+    again = subprocess.run([str(part) for part in command], cwd=ROOT, check=False)
+    assert again.returncode == 0
+    with (tmp_path / REPORT).open(newline="") as file:
+        assert {row["status"] for row in csv.DictReader(file)} == {"skipped"}
+
+
+def test_a_ray_worker_that_is_killed_loses_nothing_and_does_nothing_twice(
+    sources: Path,
+    settings: Settings,
+    tmp_path: Path,
+    undisturbed: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'vc[cluster]'")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        reports: list[BatchReport] = []
+        thread = threading.Thread(
+            target=lambda: reports.append(run(sources, tmp_path, settings, engine="ray"))
+        )
+        thread.start()
+        while not (victims := ray_workers()):
+            time.sleep(0.05)
+        time.sleep(0.5)
+        os.kill(victims[0], signal.SIGKILL)
+        thread.join()
+    finally:
+        ray.shutdown()
+    assert reports[0].count("done") == 6 and len(reports[0].outcomes) == 6
+    assert results(tmp_path) == undisturbed
+    done = [json.loads(line) for line in (tmp_path / LEDGER).read_text().splitlines()]
+    assert Counter(record["output"] for record in done if "key" in record) == dict.fromkeys(
+        undisturbed, 1
+    )
+
+
+def ray_workers() -> list[int]:
+    """Processes that are converting for Ray: it names them after their task."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if (folder / "cmdline").read_bytes().startswith(b"ray::_ray_task"):
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found

@@ -1,0 +1,498 @@
+"""Conversion of any length in constant memory, equal to converting the whole clip at once.
+
+Whatever the whole-clip path takes from the whole clip is gathered first: level, peak and pitch
+range, then, layer by layer, the mean and variance that the content encoder's instance norms use.
+Only then is the result made, block by block. Each block is computed with as much context on both
+sides as the networks see, the F0 track's phase and the noise go on from block to block, and only
+the middle is kept: there is no seam to hide, so nothing is cross-faded.
+
+What is too long for memory waits in unnamed scratch files (`Rows`), about 0.8 GB an hour; memory
+holds one block and the F0 track (1 MB an hour).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import NamedTuple
+
+import numpy as np
+import soxr
+import torch
+from torch import Tensor
+
+from vc.audio import (
+    MIN_SPEECH_S,
+    PEAK_LIMIT,
+    Audio,
+    Waveform,
+    check_activity,
+    check_writable,
+    file_duration_s,
+    read_audio,
+    read_blocks,
+    writable_rate,
+    write_audio,
+    write_blocks,
+)
+from vc.convert import COMMENT, LONG_S, Converter, Pitch, Progress, Reference
+from vc.model.autoencoder import Latent
+from vc.model.content_encoder import ContentEncoder
+from vc.model.layers import ConvNeXtBlock, InstanceNorm, Statistics, instance_norm
+from vc.on_disk import LevelMeter, Rows
+from vc.pitch import estimate_f0, interpolate_log_f0, match_range, pitch_range, shift_semitones
+from vc.vocoder.excitation import upsample_log_f0
+from vc.vocoder.source_filter import SourceFilterVocoder
+from vc.voice import Voice
+
+BLOCK_S = 16.0
+_F0_CONTEXT_S = 3.0  # on both sides: the F0 track's best path does not look further
+# shares of the whole time, as measured
+_LISTEN, _ANALYSE, _ENCODE, _SYNTHESIZE = 0.05, 0.4, 0.55, 0.95
+
+
+@dataclass(frozen=True)
+class FileConversion:
+    """What became of one file."""
+
+    duration_s: float  # of what was written
+    source_s: float
+    sample_rate: int
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether it was interrupted."""
+        return self.duration_s < self.source_s - 0.01
+
+
+def can_split(converter: Converter) -> bool:
+    """Whether a converter's decoder and vocoder look at a bounded stretch of frames only."""
+    return converter.vocoder is not None and converter.autoencoder.config.decoder_norm == "layer"
+
+
+def convert_file(
+    converter: Converter,
+    source: str | os.PathLike[str],
+    references: Reference | Sequence[Reference],
+    output: str | os.PathLike[str],
+    pitch: Pitch = "match",
+    sample_rate: int | None = None,
+    progress: Progress | None = None,
+    keep_partial: bool = False,
+    strength: float = 1.0,
+) -> FileConversion:
+    """Convert a file of any length into another file.
+
+    Args:
+        converter: a ready model.
+        source: file whose words are kept.
+        references: clips of the wanted voice, or a `Voice`.
+        output: file to write; replaced when the new one is whole. Scratch files go beside it.
+        pitch: as in `Converter.convert`.
+        sample_rate: of the output in Hz; the source's own by default.
+        progress: called with the share done, 0 to 1.
+        keep_partial: on Ctrl-C, write what was synthesised until then.
+        strength: as in `Converter.convert`.
+
+    Returns:
+        How much was written: all, unless it was interrupted and `keep_partial` is set.
+
+    Raises:
+        AudioError: a clip cannot be read, is silent or too short, or the output cannot be written.
+        KeyboardInterrupt: interrupted; `output` is as it was before.
+    """
+    source, output = Path(source), Path(output)
+    check_writable(output)
+    progress = progress or (lambda share: None)
+    if not can_split(converter) or file_duration_s(source) <= LONG_S:
+        original = read_audio(source)
+        converted = converter.convert(original, references, pitch, sample_rate, progress, strength)
+        write_audio(output, converted, COMMENT)
+        return FileConversion(converted.duration_s, original.duration_s, converted.sample_rate)
+    voice = converter.voice(references)
+    if strength < 1:
+        beginning = next(read_blocks(source, LONG_S))
+        voice = converter.towards(voice, beginning, strength)
+    with _LongConversion(converter, output.parent, progress) as work:
+        work.listen(read_blocks(source, BLOCK_S), f"source {source}")
+        rate = writable_rate(output, sample_rate or work.source_rate)
+        try:
+            work.synthesize(voice, pitch)
+        except KeyboardInterrupt:
+            if not keep_partial or not work.converted_samples:
+                raise
+        blocks = _Counter(work.result(rate, PEAK_LIMIT))
+        try:
+            write_blocks(output, blocks, rate, COMMENT, keep_partial, work.result_samples(rate))
+        except KeyboardInterrupt:
+            if not keep_partial:
+                raise
+        done = FileConversion(blocks.samples / rate, work.source_s, rate)
+        if not done.is_partial:
+            progress(1.0)
+        return done
+
+
+def convert_waveform(
+    converter: Converter,
+    original: Audio,
+    voice: Voice,
+    pitch: Pitch,
+    sample_rate: int,
+    progress: Progress,
+) -> Audio:
+    """`convert_file` for a waveform in memory: beside it and the result, memory stays constant."""
+    length = round(BLOCK_S * original.sample_rate)
+    blocks = (
+        Audio(original.waveform[start : start + length], original.sample_rate)
+        for start in range(0, len(original.waveform), length)
+    )
+    with _LongConversion(converter, None, progress) as work:
+        work.listen(blocks, "source")
+        work.synthesize(voice, pitch)
+        converted = np.empty(work.result_samples(sample_rate), np.float32)
+        done = 0
+        for block in work.result(sample_rate):
+            converted[done : done + len(block)] = block
+            done += len(block)
+    progress(1.0)
+    return Audio(converted, sample_rate)
+
+
+class _Counter:
+    """Passes blocks on and counts their samples."""
+
+    def __init__(self, blocks: Iterable[Waveform]) -> None:
+        self.blocks = blocks
+        self.samples = 0
+
+    def __iter__(self) -> Iterator[Waveform]:
+        for block in self.blocks:
+            yield block
+            self.samples += len(block)
+
+
+class _Span(NamedTuple):
+    """Rows `start` to `stop` are wanted; `low` to `high` are needed to compute them."""
+
+    low: int
+    start: int
+    stop: int
+    high: int
+
+
+def _spans(total: int, length: int, context: int) -> Iterator[_Span]:
+    for start in range(0, total, length):
+        stop = min(start + length, total)
+        yield _Span(max(0, start - context), start, stop, min(total, stop + context))
+
+
+class _LongConversion:
+    """One long conversion: `listen`, then `synthesize`, then `result`.
+
+    Args:
+        converter: with a neural vocoder.
+        folder: for scratch files; None for the system's temporary folder.
+        progress: called with the share done.
+    """
+
+    def __init__(self, converter: Converter, folder: Path | None, progress: Progress) -> None:
+        assert converter.vocoder is not None
+        self.converter = converter
+        self.vocoder: SourceFilterVocoder = converter.vocoder
+        self.model, self.features = converter.autoencoder, converter.features
+        self.folder, self.progress = folder, progress
+        stride = self.model.config.content_stride
+        # whole content frames
+        self.block_frames = stride * max(1, round(BLOCK_S * self.features.frame_rate / stride))
+        self.source_rate, self.source_samples = 0, 0
+        self.level_db, self.gain, self.mean, self.peak = 0.0, 1.0, 0.0, 0.0
+        self._open = ExitStack()
+        self.waveform = self._rows(1)  # source at the model's rate, as read
+        self.converted = self._rows(1)  # result at the model's rate
+
+    def __enter__(self) -> _LongConversion:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._open.close()
+
+    @property
+    def source_s(self) -> float:
+        """Length of the source in seconds."""
+        return self.source_samples / self.source_rate
+
+    @property
+    def converted_samples(self) -> int:
+        """How much was synthesised, at the model's rate."""
+        return min(len(self.converted), len(self.waveform))
+
+    def listen(self, blocks: Iterable[Audio], name: str) -> None:
+        """First pass: bring the source to the model's rate, measure level, mean and peak.
+
+        Raises:
+            AudioError: it cannot be read, is silent or too short.
+        """
+        rate = self.features.sample_rate
+        lowest, highest, total = np.inf, -np.inf, 0.0
+        original: LevelMeter | None = None
+        at_model_rate = self._meter(rate)
+        resampler: soxr.ResampleStream | None = None
+
+        def take(waveform: Waveform) -> None:
+            nonlocal lowest, highest, total
+            if waveform.size:
+                self.waveform.append(waveform)
+                at_model_rate.push(waveform)
+                lowest = min(lowest, float(waveform.min()))
+                highest = max(highest, float(waveform.max()))
+                total += float(waveform.sum(dtype=np.float64))
+
+        for waveform, self.source_rate in blocks:
+            if original is None:
+                original = self._meter(self.source_rate)
+                if self.source_rate != rate:
+                    resampler = soxr.ResampleStream(self.source_rate, rate, 1, "float32")
+            original.push(waveform)
+            take(resampler.resample_chunk(waveform) if resampler else waveform)
+        assert original is not None  # readers refuse a file without samples
+        if resampler:
+            take(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+        self.source_samples = original.samples
+        self.level_db = original.active_level_db()
+        check_activity(name, self.level_db, original.speech_s(), MIN_SPEECH_S)
+        gain_db = self.features.level_db - at_model_rate.active_level_db()
+        self.gain = 10 ** (gain_db / 20) if np.isfinite(gain_db) else 1.0
+        self.mean = self.gain * total / len(self.waveform)
+        self.peak = max(self.gain * highest - self.mean, self.mean - self.gain * lowest)
+        self.progress(_LISTEN)
+
+    def synthesize(self, voice: Voice, pitch: Pitch) -> None:
+        """All other passes: pitch and mel, content layer by layer, then the result."""
+        with torch.inference_mode(), self._rows(self.features.n_mels) as log_mel:
+            f0 = self._analyse(log_mel)
+            content = self._encode_content(log_mel)
+            log_mel.close()
+            voiced = (f0 > 0).astype(np.float32)
+            if pitch == "match":
+                f0 = match_range(f0, pitch_range(f0), voice.pitch)
+            elif pitch != "keep":
+                f0 = shift_semitones(f0, float(pitch))
+            self._decode(content, voice, interpolate_log_f0(f0), voiced)
+
+    def result_samples(self, rate: int) -> int:
+        """Samples of `result`."""
+        if self.converted_samples < len(self.waveform):  # interrupted
+            return int(self.converted_samples * rate / self.features.sample_rate)
+        return round(self.source_samples * rate / self.source_rate)
+
+    def result(self, rate: int, peak_limit: float = np.inf) -> Iterator[Waveform]:
+        """Blocks of the result at `rate` Hz, as loud as the source.
+
+        Args:
+            rate: in Hz.
+            peak_limit: turn it down if a sample would exceed this.
+        """
+        peak = 0.0
+        with closing(LevelMeter(rate, self.folder)) as meter:
+            for block in self._resampled(rate):
+                meter.push(block)
+                peak = max(peak, float(np.abs(block).max(initial=0.0)))
+            gain_db = self.level_db - meter.active_level_db()
+        gain = 10 ** (gain_db / 20) if np.isfinite(gain_db) else 1.0
+        gain = min(gain, peak_limit / max(gain * peak, 1e-9) * gain)
+        for block in self._resampled(rate):
+            yield (block * gain).astype(np.float32)
+
+    def _resampled(self, rate: int) -> Iterator[Waveform]:
+        model_rate = self.features.sample_rate
+        total, length = self.converted_samples, self.block_frames * self.features.hop_length
+        resampler = soxr.ResampleStream(model_rate, rate, 1, "float32")
+        left = self.result_samples(rate)
+        for start in range(0, total, length):
+            stop = min(start + length, total)
+            block = self.converted.read(start, stop)
+            if rate != model_rate:
+                block = resampler.resample_chunk(block, last=stop == total)
+            block = block[:left]
+            left -= len(block)
+            yield block
+        if left:
+            yield np.zeros(left, np.float32)
+
+    def _analyse(self, log_mel: Rows) -> Waveform:
+        """Pitch and mel of every frame."""
+        hop, frames = self.features.hop_length, len(self.waveform) // self.features.hop_length + 1
+        mel_context = -(-self.features.n_fft // (2 * hop))
+        f0_context = round(_F0_CONTEXT_S * self.features.frame_rate)
+        track = []
+        for span in _spans(frames, self.block_frames, f0_context):
+            waveform = self._samples(span.low, span.high)
+            f0 = estimate_f0(waveform, self.features, self.peak)
+            track.append(f0[span.start - span.low : span.stop - span.low])
+            low = max(span.low, span.start - mel_context)
+            waveform = self._samples(low, min(span.high, span.stop + mel_context))
+            mel = self.converter.log_mel(self.converter._tensor(waveform))
+            log_mel.append(_numpy(mel[..., span.start - low : span.stop - low]))
+            self._report(_LISTEN, _ANALYSE, span.stop / frames)
+        return np.concatenate(track)
+
+    def _samples(self, first_frame: int, last_frame: int) -> Waveform:
+        """Samples below some frames, at the model's level."""
+        hop = self.features.hop_length
+        return (self.waveform.read(first_frame * hop, last_frame * hop) * self.gain).astype(
+            np.float32
+        )
+
+    def _encode_content(self, log_mel: Rows) -> Rows:
+        """`Autoencoder.encode_content`, one layer of the whole file after the other."""
+        encoder: ContentEncoder = self.model.content_encoder
+        config = encoder.config
+        passes = 2 * len(encoder.blocks) + 4
+        done = 0
+
+        def finished() -> None:
+            nonlocal done
+            done += 1
+            self._report(_ANALYSE, _ENCODE, done / passes)
+
+        normalize = self.model.normalize
+        whole = self._statistics(log_mel, normalize) if config.input_norm else None
+        finished()
+
+        def embed(mel: Tensor) -> Tensor:
+            mel = normalize(mel)
+            return encoder.embed(instance_norm(mel, statistics=whole) if whole else mel)
+
+        radius = config.kernel_size // 2
+        x = self._mapped(log_mel, embed, config.width, radius, config.content_stride)
+        finished()
+        for block in encoder.blocks:
+            assert isinstance(block, ConvNeXtBlock)
+            of_block = None
+            if isinstance(block.norm, InstanceNorm):
+                of_block = self._statistics(x, block.depthwise, radius)
+            finished()
+            with x:
+                x = self._mapped(x, partial(block, statistics=of_block), config.width, radius)
+            finished()
+        with x:
+            content = self._mapped(x, encoder.project, config.content_dim)
+        finished()
+        with content:
+            of_content = self._statistics(content, lambda y: y.float())
+            return self._mapped(
+                content, lambda y: self.model.squeeze(y, of_content).content, config.content_dim
+            )
+
+    def _decode(self, content: Rows, voice: Voice, log_f0: Waveform, voiced: Waveform) -> None:
+        """Content and pitch -> samples, with phase and noise that go on from block to block."""
+        config, hop = self.model.config, self.features.hop_length
+        radius, stride = config.kernel_size // 2, config.content_stride
+        decoder = (config.decoder_blocks * radius + 1) + 2 * stride
+        of_vocoder = self.vocoder.config
+        context = (of_vocoder.blocks + 1) * (of_vocoder.kernel_size // 2)
+        context += -(-of_vocoder.n_fft // hop) + 1 + decoder
+        context = stride * -(-context // stride)
+        speaker = voice.speaker_embedding.to(self.converter.device)[None]
+        noise = _Noise(hop)
+        tensor = self.converter._tensor
+        cycles, low = 0.0, 0
+        frames = len(log_f0)
+        for span in _spans(frames, self.block_frames, context):
+            cycles = (cycles + self._cycles(log_f0[low : span.low + 1])) % 1.0
+            low = span.low
+            pitch, flags = tensor(log_f0[low : span.high]), tensor(voiced[low : span.high])
+            part = content.read(low // stride, -(-span.high // stride))
+            mel = self.model.decode(Latent(self._tensor(part), speaker), pitch, flags)
+            white = noise.read(low, span.high).to(self.converter.device)
+            samples = self.vocoder(mel, pitch, flags, white, cycles)[0].float().cpu().numpy()
+            self.converted.append(samples[(span.start - low) * hop : (span.stop - low) * hop])
+            self._report(_ENCODE, _SYNTHESIZE, span.stop / frames)
+
+    def _cycles(self, log_f0: Waveform) -> float:
+        """Periods between the first and the last of some frames."""
+        if len(log_f0) < 2:
+            return 0.0
+        hop = self.features.hop_length
+        dense = upsample_log_f0(torch.from_numpy(log_f0)[None], hop, (len(log_f0) - 1) * hop)
+        return float((dense.exp().double() / self.features.sample_rate).sum())
+
+    def _statistics(
+        self, rows: Rows, function: Callable[[Tensor], Tensor], context: int = 0
+    ) -> Statistics:
+        """Mean and variance over the whole file of what a function makes of it."""
+        total = square = torch.zeros(1)
+        for y in self._computed(rows, function, context):
+            wide = y.double()
+            total = total + wide.sum(dim=-1, keepdim=True)
+            square = square + wide.square().sum(dim=-1, keepdim=True)
+        mean = total / len(rows)
+        return Statistics(mean.float(), (square / len(rows) - mean.square()).clamp(min=0).float())
+
+    def _mapped(
+        self,
+        rows: Rows,
+        function: Callable[[Tensor], Tensor],
+        width: int,
+        context: int = 0,
+        stride: int = 1,
+    ) -> Rows:
+        """What a function makes of the whole file."""
+        result = self._rows(width)
+        for y in self._computed(rows, function, context, stride):
+            result.append(_numpy(y))
+        return result
+
+    def _computed(
+        self, rows: Rows, function: Callable[[Tensor], Tensor], context: int, stride: int = 1
+    ) -> Iterator[Tensor]:
+        """Blocks `(1, channels, frames)`; `function` sees `context` of its own frames around."""
+        for span in _spans(-(-len(rows) // stride), self.block_frames // stride, context):
+            y = function(self._tensor(rows.read(span.low * stride, span.high * stride)))
+            yield y[..., span.start - span.low : span.stop - span.low]
+
+    def _tensor(self, rows: np.ndarray) -> Tensor:
+        return torch.from_numpy(rows.T.copy())[None].to(self.converter.device)
+
+    def _rows(self, width: int) -> Rows:
+        return self._open.enter_context(Rows(self.folder, width))
+
+    def _meter(self, rate: int) -> LevelMeter:
+        return self._open.enter_context(closing(LevelMeter(rate, self.folder)))
+
+    def _report(self, before: float, after: float, share: float) -> None:
+        self.progress(before + (after - before) * share)
+
+
+class _Noise:
+    """The white noise of `Converter.synthesize`, frame by frame and without its beginning."""
+
+    def __init__(self, hop_length: int) -> None:
+        self._hop = hop_length
+        self._generator = torch.Generator().manual_seed(0)
+        self._first, self._kept = 0, torch.zeros(0)
+
+    def read(self, low: int, high: int) -> Tensor:
+        """Noise `(1, samples)` of frames `low` to `high`; `low` must not go back."""
+        self._kept = self._kept[(low - self._first) * self._hop :]
+        self._first = low
+        missing = (high - low) * self._hop - len(self._kept)
+        # drawn in multiples of 16, torch's normal numbers do not depend on how many are drawn
+        self._kept = torch.cat([self._kept, torch.randn(missing, generator=self._generator)])
+        return self._kept[None]
+
+
+def _numpy(y: Tensor) -> np.ndarray:
+    """`(1, channels, frames)` -> rows `(frames, channels)`."""
+    return y[0].T.float().cpu().numpy()
