@@ -180,7 +180,8 @@ def _probe_phones(
         content, embedding = _encode(model, _read(cache, utterance, "log_mel"))
         # a content frame stands for the middle of the mel frames that it replaces
         middle = step_s / 2 - model.features.hop_length / model.features.sample_rate / 2
-        at = phones_at(phones, np.arange(content.shape[-1]) * step_s + middle)
+        times = np.arange(content.shape[-1], dtype=np.float64) * step_s + middle
+        at = phones_at(phones, times)
         spoken = [frame for frame, symbol in enumerate(at) if symbol]
         contents.append(content.T[spoken])
         embeddings.append(embedding)
