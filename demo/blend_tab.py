@@ -64,7 +64,10 @@ def blend_tab(studio: Studio, convert: ConvertTab, tabs: gr.Tabs) -> None:
         files: list[str] | None,
         name: str,
         consent: bool,
-        *shares: float,
+        share_1: float,
+        share_2: float,
+        share_3: float,
+        share_4: float,
         request: gr.Request,
     ) -> tuple[str, str, object]:
         """Blend clips and voices by shares; returns a voice file and a sentence spoken in it."""
@@ -77,7 +80,7 @@ def blend_tab(studio: Studio, convert: ConvertTab, tabs: gr.Tabs) -> None:
         try:
             if len(files or []) > MOST:
                 raise VCError(f"{len(files or [])} voices; {MOST} are the most in a blend.")
-            weights = shares[: len(files or [])]
+            weights = (share_1, share_2, share_3, share_4)[: len(files or [])]
             kept, spoken = studio.blend(request.session_hash, files, weights, name)
         except VCError as error:
             raise show(error) from None

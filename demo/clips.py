@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from pathlib import Path
 
 import gradio as gr
@@ -123,12 +124,9 @@ def _status(items: str) -> str:
 
 
 def plain(error: VCError) -> str:
-    """A message without the server's folders: only the file's name."""
-    message = str(error)
-    words = [word.rstrip(":") for word in message.split(" ") if word.startswith("/")]
-    for word in words:
-        message = message.replace(word, Path(word).name)
-    return message
+    """A message without the server's folders: only the file's name, which stands before ": "."""
+    place, colon, reason = str(error).partition(": ")
+    return (re.sub(r"/.*/", "", place) if colon else place) + colon + reason
 
 
 def show(error: VCError) -> gr.Error:

@@ -45,9 +45,7 @@ def history_tab(studio: Studio, convert: ConvertTab) -> None:
             entries = entries[:MOST]
         return entries, render(entries), gr.update(visible=bool(entries))
 
-    def forget(
-        entries: list[Entry], request: gr.Request
-    ) -> tuple[list[Entry], str, object, None, object]:
+    def forget(entries: list[Entry], request: gr.Request) -> tuple[list[Entry], str, object]:
         studio.visits.remove(request.session_hash, [Path(entry.result) for entry in entries])
         return [], EMPTY, gr.update(visible=False)
 

@@ -14,6 +14,7 @@ from demo.look_tab import look_tab
 from demo.studio import Studio
 
 HERE = Path(__file__).parent
+SCRIPTS = ("compare.js", "connection.js")
 QUEUE_LENGTH = 100
 FORGOTTEN_AFTER_S = 24 * 3600  # files of a visit whose end was not noticed
 
@@ -50,11 +51,13 @@ def build_page(studio: Studio) -> gr.Blocks:
 
 def launch_options(studio: Studio) -> dict[str, object]:
     """Arguments of `Blocks.launch` that belong to the page: looks, limits, nothing public."""
-    script = (HERE / "compare.js").read_text(encoding="utf-8")
+    scripts = "".join(
+        f"<script>{(HERE / name).read_text(encoding='utf-8')}</script>" for name in SCRIPTS
+    )
     options: dict[str, object] = {
         "theme": _theme(),
         "css_paths": HERE / "pages.css",
-        "head": f'<meta name="description" content="Voice converter"><script>{script}</script>',
+        "head": f'<meta name="description" content="Voice converter">{scripts}',
         "max_file_size": round(studio.settings.max_mb * 1e6),
         "footer_links": ["api"],
         "share": False,

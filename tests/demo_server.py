@@ -32,7 +32,7 @@ def serving(
     folder.mkdir(parents=True, exist_ok=True)
     folder = folder.resolve()
     before = os.environ.get("GRADIO_TEMP_DIR")
-    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)  # Gradio asks for it at every request
     try:
         studio = Studio(converter, settings, folder)
         page = build_page(studio)
@@ -44,11 +44,11 @@ def serving(
             prevent_thread_lock=True,
             **launch_options(studio),
         )
+        try:
+            yield Served(url, studio, folder)
+        finally:
+            page.close(verbose=False)
     finally:
         os.environ.pop("GRADIO_TEMP_DIR")
         if before is not None:
             os.environ["GRADIO_TEMP_DIR"] = before
-    try:
-        yield Served(url, studio, folder)
-    finally:
-        page.close(verbose=False)
