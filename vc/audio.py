@@ -82,7 +82,7 @@ def read_blocks(path: str | os.PathLike[str], block_s: float = 10.0) -> Iterator
     """
     path = Path(path)
     _check_readable(path)
-    done = 0
+    done, promised = 0, None
     try:
         with soundfile.SoundFile(path) as file:
             promised = _promised_samples(file)
@@ -98,11 +98,13 @@ def read_blocks(path: str | os.PathLike[str], block_s: float = 10.0) -> Iterator
     except PermissionError as error:
         raise AudioError(f"{path}: may not be read; check its permissions") from error
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
-        raise _unreadable(path) from error
+        if done == 0:
+            raise _unreadable(path) from error
+        raise _truncated(path, done, promised) from error
     if done == 0:
         raise AudioError(f"{path}: holds no samples; record or copy it again")
     if promised is not None and done < promised:
-        raise AudioError(f"{path}: truncated ({done} of {promised} samples); copy the file again")
+        raise _truncated(path, done, promised)
 
 
 def file_duration_s(path: str | os.PathLike[str]) -> float:
@@ -134,6 +136,11 @@ def _check_readable(path: Path) -> None:
 
 def _unreadable(path: Path) -> AudioError:
     return AudioError(f"{path}: not audio that can be read; use WAV, FLAC, MP3, Ogg or Opus")
+
+
+def _truncated(path: Path, samples: int, promised: int | None) -> AudioError:
+    whole = "an unknown number" if promised is None else promised
+    return AudioError(f"{path}: truncated ({samples} of {whole} samples); copy the file again")
 
 
 def _promised_samples(file: soundfile.SoundFile) -> int | None:
