@@ -241,7 +241,7 @@ def test_killed_at_random_moments_it_ends_with_the_files_of_an_undisturbed_run(
     sources: Path, tiny_checkpoint: Path, tmp_path: Path, undisturbed: dict[str, bytes]
 ) -> None:
     chance = random.Random(0)
-    command = [sys.executable, "-m", "vc.cli", "batch", sources, "--reference", REFERENCE, "-o"]
+    command = [sys.executable, "-m", "vc", "batch", sources, "--reference", REFERENCE, "-o"]
     command += [tmp_path, "--checkpoint", tiny_checkpoint, "--workers", "2", "--quiet"]
     for number in range(KILLS):
         process = subprocess.Popen(
