@@ -223,7 +223,7 @@ def main() -> None:
         print(f"{length:10g} {elapsed:10.2f} {elapsed / length:18.4f} {memory:17.0f}")
     help_s = median_seconds(
         lambda: subprocess.run(
-            [sys.executable, "-m", "vc.cli", "--help"], check=True, capture_output=True
+            [sys.executable, "-m", "vc", "--help"], check=True, capture_output=True
         )
     )
     print(f"\nvc --help: {help_s:.2f} s")

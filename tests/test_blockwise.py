@@ -260,3 +260,12 @@ def test_reading_in_blocks_gives_the_whole_file(tmp_path: Path) -> None:
     blocks = [block.waveform for block in read_blocks(path, 0.7)]
     assert len(blocks) == 5
     np.testing.assert_array_equal(np.concatenate(blocks), read_audio(path).waveform)
+
+
+def test_a_file_that_ends_too_early_is_called_truncated(tmp_path: Path) -> None:
+    path = tmp_path / "clip.flac"
+    write_audio(path, long_voice(9.0))
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(AudioError, match=r"clip\.flac: truncated \(\d+ of 144000 samples\)"):
+        list(read_blocks(path, 1.0))

@@ -18,7 +18,7 @@ LAYERS = [  # a module may import modules of lower layers, and of its own
     {"vc.checkpoint", "vc.losses", "vc.corpus", "vc.voice", "vc.clip_check"},
     {"vc.convert", "vc.blockwise", "vc.batch"},
     {"vc.training", "vc.evaluation"},
-    {"vc.cli"},
+    {"vc.cli", "vc.__main__"},
 ]
 
 

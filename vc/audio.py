@@ -115,8 +115,12 @@ def _blocks(file: Path, path: Path, block_s: float, max_duration_s: float) -> It
         if promised is not None and promised > limit:
             raise AudioError(_too_long(path, max_duration_s))
         while True:
-            # (samples, channels)
-            samples = opened.read(round(block_s * sample_rate), "float32", always_2d=True)
+            try:  # (samples, channels)
+                samples = opened.read(round(block_s * sample_rate), "float32", always_2d=True)
+            except soundfile.LibsndfileError as error:
+                if done == 0:
+                    raise
+                raise _truncated(path, done, promised) from error
             if len(samples) == 0:
                 break
             if not np.isfinite(samples).all():
@@ -128,7 +132,7 @@ def _blocks(file: Path, path: Path, block_s: float, max_duration_s: float) -> It
     if done == 0:
         raise AudioError(f"{path}: holds no samples; record or copy it again")
     if promised is not None and done < promised:
-        raise AudioError(f"{path}: truncated ({done} of {promised} samples); copy the file again")
+        raise _truncated(path, done, promised)
 
 
 def file_duration_s(path: str | os.PathLike[str]) -> float:
@@ -162,6 +166,11 @@ def _check_readable(path: Path) -> None:
 
 def _unreadable(path: Path) -> AudioError:
     return AudioError(f"{path}: not audio that can be read; use WAV, FLAC, MP3, Ogg or Opus")
+
+
+def _truncated(path: Path, samples: int, promised: int | None) -> AudioError:
+    whole = "an unknown number" if promised is None else promised
+    return AudioError(f"{path}: truncated ({samples} of {whole} samples); copy the file again")
 
 
 def _promised_samples(file: soundfile.SoundFile) -> int | None:

@@ -17,15 +17,16 @@ import json
 import os
 import re
 import signal
+import threading
 from collections import Counter
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
-from multiprocessing import connection, get_context
+from multiprocessing import connection, get_context, parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, NamedTuple
 
 from vc.audio import (
     AUDIO_SUFFIXES,
@@ -35,7 +36,7 @@ from vc.audio import (
     find_audio,
     read_audio,
 )
-from vc.errors import AudioError, DataError, VCError
+from vc.errors import AudioError, CheckpointError, DataError, VCError
 
 LEDGER = ".vc-batch.jsonl"
 REPORT = "vc-batch-report.csv"
@@ -143,6 +144,8 @@ def run_batch(
     """
     from tqdm import tqdm
 
+    if settings.checkpoint is not None:  # workers may be elsewhere
+        settings = replace(settings, checkpoint=settings.checkpoint.absolute())
     voices = _voices(references)
     output = output.resolve()
     tasks = plan(sources, voices, output, settings, suffix)
@@ -155,10 +158,10 @@ def run_batch(
     report = BatchReport()
     with Ledger(output / LEDGER) as ledger, tqdm(total=len(tasks), disable=quiet) as bar:
         _remove_scratch(output, tasks)
-        left = {task.name: task for task in tasks}
+        left = {id(task): task for task in tasks}
 
         def note(task: Task, outcome: Outcome) -> None:
-            left.pop(task.name, None)
+            left.pop(id(task), None)
             report.outcomes.append(outcome)
             bar.update()
 
@@ -211,16 +214,20 @@ def plan(
     """
     found = list(_find(sources, output))
     if not found:
-        names = ", ".join(str(source) for source in sources)
-        raise DataError(f"{names}: no audio files found; name clips, folders or a manifest")
+        searched = ", ".join(str(source) for source in sources)
+        raise DataError(f"{searched}: no audio files found; name clips, folders or a manifest")
+    names = [
+        PurePosixPath(place.name) if place.is_chosen else _with_suffix(place.name, suffix)
+        for place in found
+    ]
+    count = Counter(str(name).lower() for name in names)
     tasks: list[Task] = []
     for folder, clips in voices.items():
-        placed = [PurePosixPath(folder) / _with_suffix(name, suffix) for _, name in found]
-        count = Counter(str(name).lower() for name in placed)
-        for (source, original), name in zip(found, placed, strict=True):
-            if count[str(name).lower()] > 1:  # a.wav and a.flac: a.wav.flac and a.flac.flac
-                name = PurePosixPath(folder) / f"{original}{name.suffix}"
-            tasks.append(_task(source, clips, output, name, settings))
+        for place, name in zip(found, names, strict=True):
+            if count[str(name).lower()] > 1 and not place.is_chosen:
+                # a.wav and a.flac become a.wav.flac and a.flac.flac
+                name = PurePosixPath(f"{place.name}{name.suffix}")
+            tasks.append(_task(place.source, clips, output, PurePosixPath(folder) / name, settings))
     seen: set[str] = set()
     for number, task in enumerate(tasks):
         if task.name.lower() in seen:
@@ -241,11 +248,18 @@ def _task(
         problem = f"output name {str(name)!r} is of a type that cannot be written"
     elif name.name.startswith("."):
         problem = f"output name {str(name)!r} is hidden"
-    return Task(source, clips, target, str(name), settings, problem)
+    return Task(source.absolute(), clips, target, str(name), settings, problem)
 
 
-def _find(sources: Sequence[Path], output: Path) -> Iterator[tuple[Path, str]]:
-    """Each source with the name that its result shall have."""
+class _Place(NamedTuple):
+    """A source and where its result goes."""
+
+    source: Path
+    name: str  # relative to the voice's folder
+    is_chosen: bool = False  # by a manifest, and so kept as it is
+
+
+def _find(sources: Sequence[Path], output: Path) -> Iterator[_Place]:
     folders = [source for source in sources if source.is_dir()]
     names = _unique([folder.resolve().name for folder in folders])
     for source in sources:
@@ -254,14 +268,14 @@ def _find(sources: Sequence[Path], output: Path) -> Iterator[tuple[Path, str]]:
             inside = output.is_relative_to(source.resolve())
             for file in find_audio(source):
                 if not (inside and file.resolve().is_relative_to(output)):
-                    yield file, str(place / file.relative_to(source).as_posix())
+                    yield _Place(file, str(place / file.relative_to(source).as_posix()))
         elif source.suffix.lower() in (".csv", ".jsonl"):
             yield from _read_manifest(source)
         else:
-            yield source, source.name  # a missing file is reported with the others
+            yield _Place(source, source.name)  # a missing file is reported with the others
 
 
-def _read_manifest(path: Path) -> Iterator[tuple[Path, str]]:
+def _read_manifest(path: Path) -> Iterator[_Place]:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             if path.suffix.lower() == ".csv":
@@ -271,7 +285,8 @@ def _read_manifest(path: Path) -> Iterator[tuple[Path, str]]:
         for row in rows:
             source = str(row["source"])
             relative = source if not Path(source).is_absolute() else Path(source).name
-            yield path.parent / source, str(row.get("output") or relative)
+            chosen = row.get("output")
+            yield _Place(path.parent / source, str(chosen or relative), bool(chosen))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check the name") from error
     except (KeyError, TypeError, AttributeError, csv.Error, ValueError) as error:
@@ -328,6 +343,8 @@ def _file_hash(path: Path) -> str:
 
 def _model_hash(checkpoint: Path | None) -> str:
     folder = checkpoint or Path(__file__).parent / "weights" / "default"
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such checkpoint folder; check the name")
     files = sorted(file for file in folder.glob("*/*") if file.is_file())
     return hashlib.sha256("".join(_file_hash(file) for file in files).encode()).hexdigest()
 
@@ -355,7 +372,7 @@ def _refuse(task: Task, key: str, ledger: Ledger, overwrite: bool) -> Outcome | 
     if record is not None and "sha256" not in record:
         return None  # begun by a batch that was killed
     if record is not None and record["sha256"] == _hash_or_none(task.output):
-        if record["key"] != key:
+        if record.get("key") != key:
             return None
         return _outcome(task, "skipped", "done before, from the same content")
     if overwrite:
@@ -411,7 +428,7 @@ class Ledger:
         self._file.seek(0)
         text = self._file.read()
         for line in text.splitlines():
-            with contextlib.suppress(ValueError, KeyError, TypeError):
+            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
                 record = json.loads(line)
                 self.records[record.pop("output")] = record
         if text and not text.endswith("\n"):
@@ -482,10 +499,29 @@ def convert_task(task: Task) -> Outcome:
 
 def _work(pipe: Connection) -> None:
     """A worker process: tasks in, outcomes out, until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    parent = parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)  # its successor does the rest, and must be alone
+
+    threading.Thread(target=follow, daemon=True).start()
     with contextlib.suppress(EOFError, OSError):  # the parent has ended
         while True:
             pipe.send(convert_task(pipe.recv()))
+
+
+@contextlib.contextmanager
+def _ctrl_c_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may say, and only it is interrupted
+        return
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
 
 
 class _Worker:
@@ -495,7 +531,8 @@ class _Worker:
         context = get_context("spawn")
         self.pipe, theirs = context.Pipe()
         self.process = context.Process(target=_work, args=(theirs,), daemon=True)
-        self.process.start()
+        with _ctrl_c_ignored():  # also by the new process: it is the parent's to handle
+            self.process.start()
         theirs.close()  # so that its death is noticed here
         self.task: Task | None = None
         self.attempt = 0
@@ -585,8 +622,8 @@ def _run_ray(
         ) from error
     ours = not ray.is_initialized()
     if ours:
-        local: dict[str, Any] = {} if address else {"num_cpus": workers or os.cpu_count()}
-        ray.init(address=address, log_to_driver=False, include_dashboard=False, **local)
+        local: dict[str, Any] = {"num_cpus": workers or os.cpu_count(), "include_dashboard": False}
+        ray.init(address=address, log_to_driver=False, **({} if address else local))
     try:
         convert = ray.remote(num_cpus=1, max_retries=retries, retry_exceptions=True)(_ray_task)
         limit = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))

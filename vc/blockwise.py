@@ -6,7 +6,7 @@ Only then is the result made, block by block. Each block is computed with as muc
 sides as the networks see, the F0 track's phase and the noise go on from block to block, and only
 the middle is kept: there is no seam to hide, so nothing is cross-faded.
 
-What is too long for memory waits in unnamed scratch files (`Rows`), about 0.8 GB an hour; memory
+What is too long for memory waits in unnamed scratch files (`Rows`), about 0.55 GB an hour; memory
 holds one block and the F0 track (1 MB an hour).
 """
 
