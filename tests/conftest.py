@@ -17,7 +17,13 @@ from vc.vocoder.source_filter import SourceFilterVocoder
 
 EXAMPLES = Path(__file__).parent.parent / "vc" / "examples"
 TINY_AUTOENCODER = AutoencoderConfig(
-    width=32, content_blocks=2, content_dim=4, speaker_width=32, speaker_blocks=1, decoder_blocks=2
+    width=32,
+    content_blocks=2,
+    content_dim=4,
+    speaker_width=32,
+    speaker_blocks=1,
+    decoder_blocks=2,
+    unvoiced_bypass=0.5,
 )
 TINY_VOCODER = VocoderConfig(width=32, blocks=1)
 

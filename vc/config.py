@@ -84,8 +84,13 @@ class AutoencoderConfig:
     decoder_norm: Literal["layer", "instance"] = "layer"  # with "instance", FiLM is AdaIN
     f0_bands: int = 32  # radial basis functions over log-F0
     f0_conditioning: bool = True
+    unvoiced_bypass: float = 0.0  # share of unvoiced sounds that a conversion takes from the source
 
     def __post_init__(self) -> None:
+        _require(
+            self.unvoiced_bypass == 0 or (self.speaker_statistics and self.unvoiced_bypass <= 1),
+            "autoencoder: unvoiced_bypass must be in 0..1 and needs speaker_statistics",
+        )
         _require(self.kernel_size % 2 == 1, "autoencoder: kernel_size must be odd")
         _require(self.content_stride >= 1, "autoencoder: content_stride must be at least 1")
         _require(self.content_dim >= 1, "autoencoder: content_dim must be at least 1")

@@ -22,6 +22,13 @@ class SpeakerParts(NamedTuple):
     log_deviation: Tensor  # (batch, n_mels), log of its standard deviation over speech
 
 
+class SpectralStatistics(NamedTuple):
+    """How a voice fills the spectrum: over the speech frames of a clip, for each mel band."""
+
+    mean: Tensor  # (batch, n_mels)
+    log_deviation: Tensor  # (batch, n_mels)
+
+
 class SpeakerEncoder(nn.Module):
     """Normalised mel `(batch, n_mels, frames)` -> speaker embeddings `(batch, embedding_dim)`.
 
@@ -64,16 +71,20 @@ class SpeakerEncoder(nn.Module):
         return torch.cat([identity, *spectral_statistics(mel)], dim=-1)
 
 
-def spectral_statistics(mel: Tensor) -> tuple[Tensor, Tensor]:
+def spectral_statistics(mel: Tensor) -> SpectralStatistics:
     """Mean and log standard deviation over speech frames of `(batch, n_mels, frames)`."""
     mel = mel.float()
     level = mel.mean(dim=1)  # (B, T)
-    loud = level.detach().quantile(0.95, dim=-1, keepdim=True)
-    active = (level >= loud - _ACTIVE_RANGE).float().unsqueeze(1)  # (B, 1, T)
+    active = (level >= speech_level(level)).float().unsqueeze(1)  # (B, 1, T)
     share = active / active.sum(dim=-1, keepdim=True)
     mean = (share * mel).sum(dim=-1)
     variance = (share * (mel - mean.unsqueeze(-1)).square()).sum(dim=-1)
-    return mean, 0.5 * variance.clamp(min=1e-3).log()
+    return SpectralStatistics(mean, 0.5 * variance.clamp(min=1e-3).log())
+
+
+def speech_level(level: Tensor) -> Tensor:
+    """From which mean level `(batch, 1)` a frame is speech, given all frames' `(batch, frames)`."""
+    return level.detach().quantile(0.95, dim=-1, keepdim=True) - _ACTIVE_RANGE
 
 
 def split_embedding(embedding: Tensor, config: AutoencoderConfig) -> SpeakerParts:
