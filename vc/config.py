@@ -124,6 +124,11 @@ class VocoderConfig:
     blocks: int = 6
     n_fft: int = 512  # of the filters; shorter than the mel's window, for sharp consonants
     filter_hop: int = 128  # samples between filters
+    # clarity: in voiced frames, below this frequency, noise and pulses are changed by so much;
+    # not while training
+    clarity_hz: float = 4_000.0
+    clarity_noise_db: float = 0.0
+    clarity_pulse_db: float = 0.0
 
     def __post_init__(self) -> None:
         _require(

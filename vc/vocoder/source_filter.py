@@ -9,6 +9,8 @@ trunk at frame rate whose only way back to samples is one inverse STFT.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -70,9 +72,22 @@ class SourceFilterVocoder(nn.Module):
         y = y.reshape(batch, frames * self.steps_per_frame, 3, self.bins).permute(2, 0, 3, 1)
         envelope = (self.get_buffer("mel_inverse") @ log_mel.float().exp()).clamp(min=1e-5).log()
         envelope = torch.repeat_interleave(envelope, self.steps_per_frame, dim=-1)
-        pulse = (envelope + y[0]).clamp(max=_LOG_GAIN_LIMIT)
-        noise = (envelope + y[1]).clamp(max=_LOG_GAIN_LIMIT)
-        return pulse, noise, y[2]
+        pulse, noise = envelope + y[0], envelope + y[1]
+        if not self.training:
+            voiced = torch.repeat_interleave(voiced, self.steps_per_frame, dim=-1).unsqueeze(1)
+            pulse = pulse + voiced * self._below(self.config.clarity_pulse_db)
+            noise = noise + voiced * self._below(self.config.clarity_noise_db)
+        return pulse.clamp(max=_LOG_GAIN_LIMIT), noise.clamp(max=_LOG_GAIN_LIMIT), y[2]
+
+    def _below(self, gain_db: float) -> Tensor:
+        """A log-gain up to `clarity_hz`, none above, `(bins, 1)`.
+
+        Decoded mels are smoother than true ones, and the trunk takes that for breath: conversions
+        of voiced sounds come out hoarse, and their pitch is hard to follow.
+        """
+        hertz = torch.linspace(0, self.config.sample_rate / 2, self.bins)[:, None]
+        log_gain = gain_db * math.log(10) / 20 * (hertz < self.config.clarity_hz)
+        return log_gain.to(self.get_buffer("window").device)
 
     def forward(
         self,
