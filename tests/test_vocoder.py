@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -49,6 +51,22 @@ def vocode(frames: int, seed: int = 0, level: float = -5.0) -> torch.Tensor:
     noise = torch.randn(1, frames * 256, generator=torch.Generator().manual_seed(seed))
     with torch.inference_mode():
         return vocoder(log_mel, *pitch, noise)
+
+
+def test_clarity_acts_on_voiced_frames_below_its_limit_only() -> None:
+    torch.manual_seed(0)
+    clear = replace(TINY_VOCODER, clarity_hz=4000.0, clarity_noise_db=-20.0, clarity_pulse_db=6.0)
+    vocoder = SourceFilterVocoder(clear, FEATURES).eval()
+    log_mel, log_f0 = torch.full((1, 80, 10), -5.0), torch.full((1, 10), 5.0)
+    voiced = torch.tensor([[1.0] * 5 + [0.0] * 5])
+    pulse, noise, phase = vocoder.filters(log_mel, log_f0, voiced)
+    plain_pulse, plain_noise, plain_phase = vocoder.train().filters(log_mel, log_f0, voiced)
+    steps, limit = 5 * vocoder.steps_per_frame, vocoder.bins // 2
+    low_and_voiced = torch.zeros_like(pulse)
+    low_and_voiced[:, :limit, :steps] = np.log(10) / 20
+    torch.testing.assert_close(pulse - plain_pulse, 6 * low_and_voiced, atol=1e-4, rtol=0)
+    torch.testing.assert_close(noise - plain_noise, -20 * low_and_voiced, atol=1e-4, rtol=0)
+    torch.testing.assert_close(phase, plain_phase)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 7, 50])

@@ -112,7 +112,7 @@ def convert_file(
     progress = progress or (lambda share: None)
     if not can_split(converter) or file_duration_s(source) <= LONG_S:
         original = read_audio(source)
-        converted = converter.convert(original, references, pitch, sample_rate, progress, strength)
+        converted = converter.convert(source, references, pitch, sample_rate, progress, strength)
         write_audio(output, converted, COMMENT)
         return FileConversion(converted.duration_s, original.duration_s, converted.sample_rate)
     voice = converter.voice(references)
