@@ -62,6 +62,7 @@ def batch_tab(studio: Studio, convert: ConvertTab) -> None:
         pitch: str,
         semitones: float,
         strength: float,
+        denoise: bool,
         consent: bool,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio finds it by this default)
@@ -80,6 +81,7 @@ def batch_tab(studio: Studio, convert: ConvertTab) -> None:
                 references,
                 wanted_pitch(pitch, semitones),
                 strength / 100,
+                denoise,
             ):
                 ready = sum(row.state in ("done", "failed") for row in rows)
                 progress((ready, len(rows)), desc="Converting", unit="clips")

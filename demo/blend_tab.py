@@ -1,4 +1,4 @@
-"""Blend and keep: mix voices, keep one in a file, use it as the reference."""
+"""Blend and keep: mix voices or invent one, keep it in a file, use it as the reference."""
 
 from __future__ import annotations
 
@@ -33,6 +33,17 @@ def blend_tab(studio: Studio, convert: ConvertTab, tabs: gr.Tabs) -> None:
     ]
     name = gr.Textbox("My voice", label="Name of the voice", max_lines=1, max_length=60)
     button = gr.Button("Make the voice", variant="primary", elem_id="blend")
+    with gr.Row(equal_height=True):
+        seed = gr.Number(
+            7,
+            label="Or invent one: any number",
+            info="Each number is another voice, one that belongs to nobody.",
+            minimum=0,
+            maximum=2**31 - 1,
+            precision=0,
+            min_width=220,
+        )
+        invent = gr.Button("Invent a voice", elem_id="invent", min_width=220)
     with gr.Row():
         voice = gr.File(
             label="The voice, to save",
@@ -86,6 +97,14 @@ def blend_tab(studio: Studio, convert: ConvertTab, tabs: gr.Tabs) -> None:
             raise show(error) from None
         return kept, spoken, gr.update(interactive=True)
 
+    def new_voice(seed: float, name: str, request: gr.Request) -> tuple[str, str, object]:
+        """Invent a voice that belongs to nobody; returns a voice file and a sentence in it."""
+        try:
+            kept, spoken = studio.invent(request.session_hash, int(seed or 0), name)
+        except VCError as error:
+            raise show(error) from None
+        return kept, spoken, gr.update(interactive=True)
+
     def use_voice(voice: str | None) -> tuple[list[str], object]:
         return [voice] if voice else [], gr.Tabs(selected="convert")
 
@@ -95,6 +114,14 @@ def blend_tab(studio: Studio, convert: ConvertTab, tabs: gr.Tabs) -> None:
         [files, name, convert.consent, *sliders],
         [voice, preview, use],
         api_name="make_voice",
+        trigger_mode="once",
+        **QUEUE,
+    )
+    invent.click(
+        new_voice,
+        [seed, name],
+        [voice, preview, use],
+        api_name="new_voice",
         trigger_mode="once",
         **QUEUE,
     )

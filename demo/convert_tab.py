@@ -87,6 +87,7 @@ def convert_tab(studio: Studio) -> ConvertTab:
         pitch: str,
         semitones: float,
         strength: float,
+        denoise: bool,
         consent: bool,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio finds it by this default)
@@ -105,6 +106,7 @@ def convert_tab(studio: Studio) -> ConvertTab:
                 references,
                 wanted_pitch(pitch, semitones),
                 strength / 100,
+                denoise,
                 lambda share: progress(share, desc="Converting"),
             )
         except VCError as error:

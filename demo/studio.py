@@ -70,6 +70,7 @@ class Studio:
         references: list[str] | None,
         pitch: Pitch,
         strength: float,
+        denoise: bool,
         progress: Callable[[float], None],
     ) -> str:
         """Convert a file; return the path of the result.
@@ -82,7 +83,12 @@ class Studio:
         heard = self.clips.read_references(references)
         with self._slots:
             result = self.converter.convert(
-                original, heard, pitch, progress=progress, strength=strength
+                original,
+                heard,
+                pitch,
+                progress=progress,
+                strength=strength,
+                denoise=denoise,
             )
         path = self.visits.new_file(visit, f"{Path(source or '').stem} converted.wav")
         write_audio(path, result, COMMENT)
@@ -95,6 +101,7 @@ class Studio:
         references: list[str] | None,
         pitch: Pitch,
         strength: float,
+        denoise: bool,
     ) -> Iterator[tuple[list[BatchRow], str | None]]:
         """Convert many files into one voice; yields the table as it grows, at last with a zip.
 
@@ -108,7 +115,7 @@ class Studio:
         if len(sources) > MAX_BATCH:
             raise VCError(f"{len(sources)} clips; {MAX_BATCH} are the most at once.")
         self.visits.add(visit, [*sources, *(references or [])])
-        voice = self.converter.voice(self.clips.read_references(references))
+        voice = self.converter.voice(self.clips.read_references(references), denoise=denoise)
         rows = [BatchRow(Path(source).name, "waiting", "") for source in sources]
         archive = self.visits.new_file(visit, "converted.zip")
         names: set[str] = set()
@@ -118,7 +125,9 @@ class Studio:
             try:
                 original = self.clips.read_source(source)
                 with self._slots:
-                    result = self.converter.convert(original, voice, pitch, strength=strength)
+                    result = self.converter.convert(
+                        original, voice, pitch, strength=strength, denoise=denoise
+                    )
             except VCError as error:
                 note = plain(error).removeprefix(f"{Path(source).name}: ")
                 rows[number] = rows[number]._replace(state="failed", note=note)
@@ -154,11 +163,19 @@ class Studio:
         name = name.strip() or "My voice"
         voices = [self.converter.voice(self.clips.read_references([file])) for file in files]
         voice = blend_voices(voices, weights, self.converter.autoencoder.config, name)
-        kept = self.visits.new_file(visit, f"{safe_name(name)}.voice")
+        return self._keep(visit, voice)
+
+    def invent(self, visit: str | None, seed: int, name: str) -> tuple[str, str]:
+        """Invent a voice; return the paths of the voice file and of a sentence spoken in it."""
+        return self._keep(visit, self.converter.new_voice(seed, name=name.strip() or "My voice"))
+
+    def _keep(self, visit: str | None, voice: Voice) -> tuple[str, str]:
+        name = safe_name(voice.name)
+        kept = self.visits.new_file(visit, f"{name}.voice")
         save_voice(kept, voice, self.converter.model_sha256)
         with self._slots:
             spoken = self.converter.convert(EXAMPLES / "source.flac", voice)
-        preview = self.visits.new_file(visit, f"{safe_name(name)} says.wav")
+        preview = self.visits.new_file(visit, f"{name} says.wav")
         write_audio(preview, spoken, COMMENT)
         return str(kept), str(preview)
 

@@ -1,4 +1,4 @@
-"""Pitch and strength: the same choices on the Convert and the Batch tab."""
+"""Pitch, strength, denoising: the same choices on the Convert and the Batch tab."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ MATCH, KEEP, SHIFT = "Match the reference", "Keep the source's", "Shift the sour
 
 
 class VoiceChoices(NamedTuple):
-    """The three controls, in the order of the API."""
+    """The controls, in the order of the API."""
 
     pitch: gr.Radio
     semitones: gr.Slider
     strength: gr.Slider
+    denoise: gr.Checkbox
 
 
 def voice_choices() -> VoiceChoices:
@@ -36,6 +37,10 @@ def voice_choices() -> VoiceChoices:
                 label="Strength in percent",
                 info="From the source's own voice (0) to the reference's (100).",
             )
+            denoise = gr.Checkbox(
+                label="Denoise the clips first",
+                info="Takes background noise out of source and reference.",
+            )
     pitch.change(
         lambda choice: gr.update(visible=choice == SHIFT),
         pitch,
@@ -44,7 +49,7 @@ def voice_choices() -> VoiceChoices:
         show_progress="hidden",
         api_visibility="private",
     )
-    return VoiceChoices(pitch, semitones, strength)
+    return VoiceChoices(pitch, semitones, strength, denoise)
 
 
 def wanted_pitch(choice: str, semitones: float) -> Pitch:

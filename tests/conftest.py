@@ -9,11 +9,13 @@ import pytest
 import torch
 
 from vc.audio import Audio, write_audio
-from vc.checkpoint import save_checkpoint
-from vc.config import AutoencoderConfig, FeatureConfig, VocoderConfig
+from vc.checkpoint import load_autoencoder, save_checkpoint, weights_sha256
+from vc.config import AutoencoderConfig, DenoiserConfig, FeatureConfig, VocoderConfig
 from vc.convert import SHIPPED, Converter, load
 from vc.model.autoencoder import Autoencoder
+from vc.model.denoiser import Denoiser
 from vc.vocoder.source_filter import SourceFilterVocoder
+from vc.voice_prior import PRIOR_FILE, fit_prior, save_prior
 
 EXAMPLES = Path(__file__).parent.parent / "vc" / "examples"
 TINY_AUTOENCODER = AutoencoderConfig(
@@ -26,6 +28,7 @@ TINY_AUTOENCODER = AutoencoderConfig(
     unvoiced_bypass=0.5,
 )
 TINY_VOCODER = VocoderConfig(width=32, blocks=1)
+TINY_DENOISER = DenoiserConfig(width=16, blocks=1)
 
 
 def make_voice(
@@ -70,6 +73,14 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     features = FeatureConfig()
     save_checkpoint(Autoencoder(TINY_AUTOENCODER, features), folder / "autoencoder", 1, {})
     save_checkpoint(SourceFilterVocoder(TINY_VOCODER, features), folder / "vocoder", 1, {})
+    save_checkpoint(Denoiser(TINY_DENOISER, features), folder / "denoiser", 1, {})
+    autoencoder = load_autoencoder(folder / "autoencoder")
+    vectors = np.random.default_rng(0).normal(0, 0.3, (20, TINY_AUTOENCODER.embedding_dim + 2))
+    vectors[:, -2:] = np.abs(vectors[:, -2:]) + np.array(
+        [5.0, 0.1]
+    )  # pitch: median and spread of log-F0
+    prior = fit_prior(vectors.astype(np.float32), 4)
+    save_prior(folder / PRIOR_FILE, prior, weights_sha256(autoencoder))
     return folder
 
 

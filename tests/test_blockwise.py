@@ -69,12 +69,15 @@ def test_blocks_give_what_the_whole_clip_gives(
     seconds: float,
 ) -> None:
     source, voice = long_voice(seconds, source_rate), tiny.voice(high_voice)
-    whole = tiny.convert(source, voice, sample_rate=target_rate)
-    for block_s in (1.3, 100.0):
-        monkeypatch.setattr(vc.blockwise, "BLOCK_S", block_s)
-        ours = convert_waveform(tiny, source, voice, "match", target_rate, lambda share: None)
-        assert ours.sample_rate == whole.sample_rate
-        assert difference_db(ours.waveform, whole.waveform) < -90
+    for denoise in (False, True):
+        whole = tiny.convert(source, voice, sample_rate=target_rate, denoise=denoise)
+        for block_s in (1.3, 100.0):
+            monkeypatch.setattr(vc.blockwise, "BLOCK_S", block_s)
+            ours = convert_waveform(
+                tiny, source, voice, "match", target_rate, lambda share: None, denoise
+            )
+            assert ours.sample_rate == whole.sample_rate
+            assert difference_db(ours.waveform, whole.waveform) < -90
 
 
 def test_blocks_of_the_shipped_model_give_what_the_whole_clip_gives(

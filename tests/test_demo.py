@@ -49,6 +49,7 @@ def convert(
     references: tuple[Path, ...] = (REFERENCE,),
     consent: bool = True,
     strength: float = 100,
+    denoise: bool = False,
 ) -> str:
     return client.predict(
         handle_file(source) if source else None,
@@ -56,6 +57,7 @@ def convert(
         "Match the reference",
         0,
         strength,
+        denoise,
         consent,
         api_name="/convert",
     )
@@ -177,6 +179,13 @@ def test_a_blend_is_kept_in_a_file_and_used_again(
     assert "damaged.voice" in refused(client, references=(damaged,))
 
 
+def test_an_invented_voice_is_used_like_a_kept_one(client: Client) -> None:
+    kept, spoken, *_ = client.predict(7, "Nobody", api_name="/new_voice")
+    assert Path(kept).name == "Nobody.voice"
+    assert read_audio(spoken).duration_s > 6
+    assert read_audio(convert(client, references=(Path(kept),), denoise=True)).duration_s > 6
+
+
 def test_a_batch_reports_each_file_and_ends_with_a_zip(client: Client, tmp_path: Path) -> None:
     bad = tmp_path / "bad.wav"
     bad.write_text("no")
@@ -187,6 +196,7 @@ def test_a_batch_reports_each_file_and_ends_with_a_zip(client: Client, tmp_path:
         "Keep the source's",
         0,
         100,
+        False,
         True,
         api_name="/convert_batch",
     )
@@ -231,6 +241,7 @@ def test_twenty_clients_at_once_are_all_served_two_at_a_time(
                 "Match the reference",
                 0,
                 100,
+                False,
                 True,
                 api_name="/convert",
             )

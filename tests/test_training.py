@@ -11,13 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import TINY_AUTOENCODER, TINY_VOCODER, hold_out_last_voice
+from tests.conftest import (
+    TINY_AUTOENCODER,
+    TINY_DENOISER,
+    TINY_VOCODER,
+    hold_out_last_voice,
+)
 from vc.checkpoint import inspect_checkpoint, load_autoencoder, load_vocoder
 from vc.config import DataConfig, FeatureConfig, OptimizerConfig, RunConfig
 from vc.corpus import prepare
 from vc.errors import CheckpointError, ConfigError, DataError
 from vc.losses import contrastive_loss, margin_softmax_loss, multi_resolution_stft_loss
 from vc.training.autoencoder import AutoencoderLossConfig, AutoencoderRecipe, AutoencoderTask
+from vc.training.denoiser import DenoiserRecipe, DenoiserTask
 from vc.training.loop import Task, fit, learning_rate
 from vc.training.perturb import PerturbConfig, perturb
 from vc.training.run import pick_device, train
@@ -50,11 +56,15 @@ def vocoder_task(cache: Path) -> VocoderTask:
     return VocoderTask(VocoderRecipe(vocoder=TINY_VOCODER, data=DATA, run=RUN), cache, CPU)
 
 
+def denoiser_task(cache: Path) -> DenoiserTask:
+    return DenoiserTask(DenoiserRecipe(denoiser=TINY_DENOISER, data=DATA, run=RUN), cache, CPU)
+
+
 def state(folder: Path) -> bytes:
     return (folder / "state.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("make", [autoencoder_task, vocoder_task])
+@pytest.mark.parametrize("make", [autoencoder_task, vocoder_task, denoiser_task])
 def test_a_run_that_was_interrupted_is_the_same_bit_for_bit(
     cache: Path, tmp_path: Path, make: Callable[[Path], Task]
 ) -> None:

@@ -55,6 +55,7 @@ class Settings:
     sample_rate: int | None = None  # Hz; the source's own
     vocoder: Literal["neural", "griffin-lim"] = "neural"
     checkpoint: Path | None = None  # the shipped model
+    denoise: bool = False  # source and references first
 
 
 @dataclass(frozen=True)
@@ -355,7 +356,8 @@ def _key(task: Task, clips: dict[Path, str], model: str) -> str:
         content = [_file_hash(task.source), *(clips[clip] for clip in task.references)]
     except OSError:
         return ""  # the conversion will say what is wrong
-    settings = [str(task.settings.pitch), task.settings.sample_rate, task.settings.vocoder]
+    given = task.settings
+    settings = [str(given.pitch), given.sample_rate, given.vocoder, given.denoise]
     described = json.dumps([content, settings, task.output.suffix, model])
     return hashlib.sha256(described.encode()).hexdigest()
 
@@ -473,8 +475,9 @@ def _voice(
     checkpoint: Path | None,
     vocoder: Literal["neural", "griffin-lim"],
     references: tuple[Path, ...],
+    denoise: bool,
 ) -> Any:
-    return _converter(checkpoint, vocoder).voice(list(references))
+    return _converter(checkpoint, vocoder).voice(list(references), denoise=denoise)
 
 
 def convert_task(task: Task) -> Outcome:
@@ -484,10 +487,16 @@ def convert_task(task: Task) -> Outcome:
     settings = task.settings
     try:
         converter = _converter(settings.checkpoint, settings.vocoder)
-        voice = _voice(settings.checkpoint, settings.vocoder, task.references)
+        voice = _voice(settings.checkpoint, settings.vocoder, task.references, settings.denoise)
         task.output.parent.mkdir(parents=True, exist_ok=True)
         done = convert_file(
-            converter, task.source, voice, task.output, settings.pitch, settings.sample_rate
+            converter,
+            task.source,
+            voice,
+            task.output,
+            settings.pitch,
+            settings.sample_rate,
+            denoise=settings.denoise,
         )
     except VCError as error:
         return _outcome(task, "failed", str(error), 1)

@@ -41,6 +41,7 @@ from vc.audio import (
     write_blocks,
 )
 from vc.convert import COMMENT, LONG_S, Converter, Pitch, Progress, Reference
+from vc.denoise import clean_blocks
 from vc.model.autoencoder import Latent
 from vc.model.content_encoder import ContentEncoder
 from vc.model.layers import ConvNeXtBlock, InstanceNorm, Statistics, instance_norm
@@ -86,6 +87,7 @@ def convert_file(
     progress: Progress | None = None,
     keep_partial: bool = False,
     strength: float = 1.0,
+    denoise: bool = False,
 ) -> FileConversion:
     """Convert a file of any length into another file.
 
@@ -99,6 +101,7 @@ def convert_file(
         progress: called with the share done, 0 to 1.
         keep_partial: on Ctrl-C, write what was synthesised until then.
         strength: as in `Converter.convert`.
+        denoise: as in `Converter.convert`.
 
     Returns:
         How much was written: all, unless it was interrupted and `keep_partial` is set.
@@ -112,15 +115,19 @@ def convert_file(
     progress = progress or (lambda share: None)
     if not can_split(converter) or file_duration_s(source) <= LONG_S:
         original = read_audio(source)
-        converted = converter.convert(source, references, pitch, sample_rate, progress, strength)
+        converted = converter.convert(
+            source, references, pitch, sample_rate, progress, strength, denoise
+        )
         write_audio(output, converted, COMMENT)
         return FileConversion(converted.duration_s, original.duration_s, converted.sample_rate)
-    voice = converter.voice(references)
+    voice = converter.voice(references, denoise=denoise)
     if strength < 1:
         beginning = next(read_blocks(source, LONG_S))
         voice = converter.towards(voice, beginning, strength)
     with _LongConversion(converter, output.parent, progress) as work:
         work.listen(read_blocks(source, BLOCK_S), f"source {source}")
+        if denoise:
+            work.denoise()
         rate = writable_rate(output, sample_rate or work.source_rate)
         try:
             work.synthesize(voice, pitch)
@@ -146,6 +153,7 @@ def convert_waveform(
     pitch: Pitch,
     sample_rate: int,
     progress: Progress,
+    denoise: bool = False,
 ) -> Audio:
     """`convert_file` for a waveform in memory: beside it and the result, memory stays constant."""
     length = round(BLOCK_S * original.sample_rate)
@@ -155,6 +163,8 @@ def convert_waveform(
     )
     with _LongConversion(converter, None, progress) as work:
         work.listen(blocks, "source")
+        if denoise:
+            work.denoise()
         work.synthesize(voice, pitch)
         converted = np.empty(work.result_samples(sample_rate), np.float32)
         done = 0
@@ -176,6 +186,26 @@ class _Counter:
         for block in self.blocks:
             yield block
             self.samples += len(block)
+
+
+class _Extent:
+    """The largest deviation from the mean of a waveform that comes in blocks."""
+
+    def __init__(self) -> None:
+        self._lowest, self._highest, self._total, self._samples = np.inf, -np.inf, 0.0, 0
+
+    def push(self, waveform: Waveform) -> None:
+        """Take the next samples, `(samples,)`, at least one."""
+        self._lowest = min(self._lowest, float(waveform.min()))
+        self._highest = max(self._highest, float(waveform.max()))
+        self._total += float(waveform.sum(dtype=np.float64))
+        self._samples += len(waveform)
+
+    @property
+    def peak(self) -> float:
+        """Of everything so far."""
+        mean = self._total / self._samples
+        return max(self._highest - mean, mean - self._lowest)
 
 
 class _Span(NamedTuple):
@@ -212,7 +242,7 @@ class _LongConversion:
         # whole content frames
         self.block_frames = stride * max(1, round(BLOCK_S * self.features.frame_rate / stride))
         self.source_rate, self.source_samples = 0, 0
-        self.level_db, self.gain, self.mean, self.peak = 0.0, 1.0, 0.0, 0.0
+        self.level_db, self.gain, self.peak = 0.0, 1.0, 0.0
         self._open = ExitStack()
         self.waveform = self._rows(1)  # source at the model's rate, as read
         self.converted = self._rows(1)  # result at the model's rate
@@ -245,19 +275,16 @@ class _LongConversion:
             AudioError: it cannot be read, is silent or too short.
         """
         rate = self.features.sample_rate
-        lowest, highest, total = np.inf, -np.inf, 0.0
+        extent = _Extent()
         original: LevelMeter | None = None
         at_model_rate = self._meter(rate)
         resampler: soxr.ResampleStream | None = None
 
         def take(waveform: Waveform) -> None:
-            nonlocal lowest, highest, total
             if waveform.size:
                 self.waveform.append(waveform)
                 at_model_rate.push(waveform)
-                lowest = min(lowest, float(waveform.min()))
-                highest = max(highest, float(waveform.max()))
-                total += float(waveform.sum(dtype=np.float64))
+                extent.push(waveform)
 
         for waveform, self.source_rate in blocks:
             if original is None:
@@ -274,9 +301,27 @@ class _LongConversion:
         check_activity(name, self.level_db, original.speech_s(), MIN_SPEECH_S)
         gain_db = self.features.level_db - at_model_rate.active_level_db()
         self.gain = 10 ** (gain_db / 20) if np.isfinite(gain_db) else 1.0
-        self.mean = self.gain * total / len(self.waveform)
-        self.peak = max(self.gain * highest - self.mean, self.mean - self.gain * lowest)
+        self.peak = self.gain * extent.peak
         self.progress(_LISTEN)
+
+    def denoise(self) -> None:
+        """After `listen`: take the noise out of the source.
+
+        Raises:
+            CheckpointError: the model has no denoiser.
+        """
+        denoiser = self.converter.need_denoiser()
+        noisy, extent = self.waveform, _Extent()
+
+        def levelled(start: int, stop: int) -> Waveform:
+            return (noisy.read(start, stop) * self.gain).astype(np.float32)
+
+        cleaned = self._rows(1)
+        for block in clean_blocks(denoiser, levelled, len(noisy)):
+            cleaned.append(block)
+            extent.push(block)
+        noisy.close()
+        self.waveform, self.gain, self.peak = cleaned, 1.0, extent.peak
 
     def synthesize(self, voice: Voice, pitch: Pitch) -> None:
         """All other passes: pitch and mel, content layer by layer, then the result."""

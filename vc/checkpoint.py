@@ -18,17 +18,31 @@ from safetensors.torch import load, save
 from torch import nn
 
 import vc
-from vc.config import AutoencoderConfig, FeatureConfig, VocoderConfig, from_dict, to_dict
+from vc.config import (
+    AutoencoderConfig,
+    DenoiserConfig,
+    FeatureConfig,
+    VocoderConfig,
+    from_dict,
+    to_dict,
+)
 from vc.errors import CheckpointError, ConfigError
 from vc.model.autoencoder import Autoencoder
+from vc.model.denoiser import Denoiser
 from vc.vocoder.source_filter import SourceFilterVocoder
 
 FORMAT_VERSION = 1
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 
-C = TypeVar("C", AutoencoderConfig, VocoderConfig)
+C = TypeVar("C", AutoencoderConfig, VocoderConfig, DenoiserConfig)
 M = TypeVar("M", bound=nn.Module)
-Kind = Literal["autoencoder", "vocoder"]
+Kind = Literal["autoencoder", "vocoder", "denoiser"]
+Network = Autoencoder | SourceFilterVocoder | Denoiser
+KINDS: dict[type[nn.Module], Kind] = {
+    Autoencoder: "autoencoder",
+    SourceFilterVocoder: "vocoder",
+    Denoiser: "denoiser",
+}
 
 
 @dataclass(frozen=True)
@@ -46,7 +60,7 @@ class CheckpointInfo:
 
 
 def save_checkpoint(
-    module: Autoencoder | SourceFilterVocoder,
+    module: Network,
     folder: Path,
     step: int,
     metrics: dict[str, float],
@@ -63,10 +77,9 @@ def save_checkpoint(
     """
     folder.mkdir(parents=True, exist_ok=True)
     data = _weights(module)
-    kind: Kind = "autoencoder" if isinstance(module, Autoencoder) else "vocoder"
     description = {
         "format_version": FORMAT_VERSION,
-        "kind": kind,
+        "kind": KINDS[type(module)],
         "package_version": vc.__version__,
         "step": step,
         "features": to_dict(module.features),
@@ -139,6 +152,13 @@ def load_vocoder(folder: Path) -> SourceFilterVocoder:
     info = _inspect_kind(folder, "vocoder")
     config = _model_config(VocoderConfig, info)
     return _with_weights(SourceFilterVocoder(config, info.features), info)
+
+
+def load_denoiser(folder: Path) -> Denoiser:
+    """Load a denoiser in evaluation mode on the CPU."""
+    info = _inspect_kind(folder, "denoiser")
+    config = _model_config(DenoiserConfig, info)
+    return _with_weights(Denoiser(config, info.features), info)
 
 
 def _inspect_kind(folder: Path, kind: Kind) -> CheckpointInfo:

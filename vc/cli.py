@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from vc.convert import Pitch
 
 EXIT_SOME_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
+_DENOISE = "take background noise out of source and references first"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
         default=1.0,
         help="from 0, the source's own voice, to 1, the reference's (default)",
     )
+    convert.add_argument("--denoise", action="store_true", help=_DENOISE)
     convert.add_argument("--sample-rate", type=int, help="of the output in Hz; the source's own")
     convert.add_argument("--vocoder", choices=["neural", "griffin-lim"], default="neural")
     convert.add_argument(
@@ -73,8 +75,25 @@ def _parser() -> argparse.ArgumentParser:
     )
     voice.add_argument("-o", "--output", type=Path, required=True, help="NAME.voice")
     voice.add_argument("--name", help="what to call the voice; the output's name by default")
+    voice.add_argument("--denoise", action="store_true", help="take background noise out first")
     _add_checkpoint(voice)
     voice.set_defaults(run=_voice)
+
+    invent = commands.add_parser("new-voice", help="invent a voice that belongs to nobody")
+    invent.add_argument("--seed", type=int, default=0, help="another number, another voice")
+    invent.add_argument(
+        "--like", type=Path, nargs="+", metavar="REFERENCE", help="clips or a voice to resemble"
+    )
+    invent.add_argument("-o", "--output", type=Path, required=True, help="NAME.voice")
+    invent.add_argument("--name", help="what to call the voice; the output's name by default")
+    _add_checkpoint(invent)
+    invent.set_defaults(run=_new_voice)
+
+    denoise = commands.add_parser("denoise", help="take background noise out of a clip")
+    denoise.add_argument("source", type=Path, help="the clip")
+    denoise.add_argument("-o", "--output", type=Path, required=True, help="WAV, FLAC, Ogg, ...")
+    _add_checkpoint(denoise)
+    denoise.set_defaults(run=_denoise)
 
     _add_demo(commands)
 
@@ -96,7 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     prepare.set_defaults(run=_prepare)
 
     train = commands.add_parser("train", help="train the network that a recipe describes")
-    train.add_argument("recipe", type=Path, help="TOML file, kind = autoencoder or vocoder")
+    train.add_argument("recipe", type=Path, help="TOML file of a network")
     train.add_argument("--cache", type=Path, required=True, help="folder that `vc prepare` wrote")
     train.add_argument("-o", "--output", type=Path, required=True, help="run folder; resumes")
     train.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
@@ -189,6 +208,7 @@ def add_batch_arguments(batch: argparse.ArgumentParser) -> None:
     )
     batch.add_argument("-o", "--output", type=Path, required=True, help="folder; resumes")
     batch.add_argument("--pitch", type=_pitch, default="match", help="as in vc convert")
+    batch.add_argument("--denoise", action="store_true", help=_DENOISE)
     batch.add_argument("--sample-rate", type=int, help="of the output in Hz; the source's own")
     batch.add_argument("--vocoder", choices=["neural", "griffin-lim"], default="neural")
     batch.add_argument(
@@ -265,6 +285,7 @@ def _convert(options: argparse.Namespace) -> int:
             show,
             options.keep_partial,
             options.strength,
+            options.denoise,
         )
     if done.is_partial:
         print(
@@ -281,7 +302,9 @@ def _convert(options: argparse.Namespace) -> int:
 def _batch(options: argparse.Namespace) -> int:
     from vc.batch import REPORT, Settings, run_batch
 
-    settings = Settings(options.pitch, options.sample_rate, options.vocoder, options.checkpoint)
+    settings = Settings(
+        options.pitch, options.sample_rate, options.vocoder, options.checkpoint, options.denoise
+    )
     report = run_batch(
         options.sources,
         options.reference,
@@ -317,9 +340,33 @@ def _voice(options: argparse.Namespace) -> None:
 
     check_voice_name(options.output)
     converter = load(options.checkpoint, vocoder="griffin-lim")  # a voice needs no vocoder
-    voice = converter.voice(options.references, options.name or options.output.stem)
+    name = options.name or options.output.stem
+    voice = converter.voice(options.references, name, options.denoise)
     save_voice(options.output, voice, converter.model_sha256)
     print(f"{options.output}: the voice '{voice.name}'")
+
+
+def _new_voice(options: argparse.Namespace) -> None:
+    from vc.convert import load
+    from vc.voice import check_voice_name, save_voice
+
+    check_voice_name(options.output)
+    converter = load(options.checkpoint, vocoder="griffin-lim")  # a voice needs no vocoder
+    name = options.name or options.output.stem
+    voice = converter.new_voice(options.seed, options.like, name)
+    save_voice(options.output, voice, converter.model_sha256)
+    print(f"{options.output}: the voice '{voice.name}'")
+
+
+def _denoise(options: argparse.Namespace) -> None:
+    from vc.audio import check_writable, write_audio
+    from vc.convert import load
+
+    check_writable(options.output)
+    converter = load(options.checkpoint, vocoder="griffin-lim")  # nothing is synthesised
+    cleaned = converter.denoise(options.source)
+    write_audio(options.output, cleaned)
+    print(f"{options.output}: {cleaned.duration_s:.2f} s at {cleaned.sample_rate} Hz")
 
 
 def _demo(options: argparse.Namespace) -> None:

@@ -68,7 +68,7 @@ class AutoencoderConfig:
     expansion: int = 3  # inner width of a block, in multiples of its width
     kernel_size: int = 7  # frames each block looks at
     content_blocks: int = 6
-    content_dim: int = 32
+    content_dim: int = 64
     content_stride: int = 2  # mel frames per content frame
     input_norm: bool = True  # instance normalisation of the mel that content is read from
     block_norm: Literal["instance", "layer"] = "instance"  # inside the content encoder
@@ -136,6 +136,22 @@ class VocoderConfig:
             "vocoder: hop_length must be a multiple of filter_hop",
         )
         _require(self.filter_hop * 2 <= self.n_fft, "vocoder: filter_hop must be <= n_fft / 2")
+
+
+@dataclass(frozen=True)
+class DenoiserConfig:
+    """Sizes of the denoiser."""
+
+    n_mels: int = 80
+    width: int = 128
+    expansion: int = 3
+    kernel_size: int = 7
+    blocks: int = 6
+    max_reduction_db: float = 30.0  # what sounds like noise is turned down by at most so much
+
+    def __post_init__(self) -> None:
+        _require(self.kernel_size % 2 == 1, "denoiser: kernel_size must be odd")
+        _require(self.max_reduction_db > 0, "denoiser: max_reduction_db must be positive")
 
 
 @dataclass(frozen=True)

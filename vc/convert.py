@@ -30,10 +30,12 @@ from vc.audio import (
     resample,
     trim_silence,
 )
-from vc.checkpoint import load_autoencoder, load_vocoder, weights_sha256
+from vc.checkpoint import load_autoencoder, load_denoiser, load_vocoder, weights_sha256
+from vc.denoise import clean_blocks
 from vc.errors import CheckpointError, VCError
 from vc.features import LogMel
 from vc.model.autoencoder import Autoencoder, Latent
+from vc.model.denoiser import Denoiser
 from vc.model.speaker_encoder import average_embeddings
 from vc.pitch import (
     estimate_f0,
@@ -45,6 +47,7 @@ from vc.pitch import (
 from vc.vocoder.griffin_lim import griffin_lim
 from vc.vocoder.source_filter import SourceFilterVocoder
 from vc.voice import Voice, blend_voices, is_voice_file, load_voice
+from vc.voice_prior import PRIOR_FILE, load_prior
 
 COMMENT = "Converted speech: synthetic, not a recording of the person it sounds like (vc)"
 LONG_S = 60.0  # longer clips are converted in blocks, to the same result in constant memory
@@ -57,18 +60,29 @@ Progress = Callable[[float], None]
 
 
 class Converter:
-    """A ready model: encoders, decoder and vocoder.
+    """A ready model: encoders, decoder, vocoder and denoiser.
 
     Args:
         autoencoder: in evaluation mode.
         vocoder: made for the same features; None for Griffin-Lim.
+        denoiser: made for the same features; None if nothing is ever denoised.
+        folder: where the model's prior of voices lies; None if no voice is to be invented.
     """
 
-    def __init__(self, autoencoder: Autoencoder, vocoder: SourceFilterVocoder | None) -> None:
-        if vocoder is not None and vocoder.features != autoencoder.features:
-            raise CheckpointError("vocoder and autoencoder were trained on different features")
+    def __init__(
+        self,
+        autoencoder: Autoencoder,
+        vocoder: SourceFilterVocoder | None,
+        denoiser: Denoiser | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        for other in (vocoder, denoiser):
+            if other is not None and other.features != autoencoder.features:
+                raise CheckpointError("the networks were trained on different features")
         self.autoencoder = autoencoder
         self.vocoder = vocoder
+        self.denoiser = denoiser
+        self.folder = folder
         self.features = autoencoder.features
         self.device = autoencoder.get_buffer("mel_mean").device
         self.log_mel = LogMel(self.features).to(self.device)
@@ -86,6 +100,7 @@ class Converter:
         sample_rate: int | None = None,
         progress: Progress | None = None,
         strength: float = 1.0,
+        denoise: bool = False,
     ) -> Audio:
         """Say the source's words in the references' voice.
 
@@ -98,6 +113,7 @@ class Converter:
             progress: called with the share done, 0 to 1.
             strength: how far to go from the source's own voice (0) to the references' (1); a
                 pitch that is matched goes as far.
+            denoise: take background noise out of source and reference clips first.
 
         Returns:
             As long as the source (to the sample, at the source's rate) and as loud.
@@ -105,13 +121,14 @@ class Converter:
         Raises:
             AudioError: a clip cannot be read, is silent or too short.
             VoiceError: a voice file cannot be used.
+            CheckpointError: to be denoised, but the model has no denoiser.
         """
         if not 0 <= strength <= 1:
             raise VCError(f"strength {strength:g}: must lie between 0 and 1")
         progress = progress or (lambda share: None)
         original = self._load(source, "source")
         check_speech(original, _name(source, "source"))
-        voice = self.voice(references)
+        voice = self.voice(references, denoise=denoise)
         if strength < 1:
             voice = self.towards(voice, original, strength)
         if original.duration_s > LONG_S:
@@ -119,10 +136,14 @@ class Converter:
 
             if can_split(self):
                 target_rate = sample_rate or original.sample_rate
-                return convert_waveform(self, original, voice, pitch, target_rate, progress)
+                return convert_waveform(
+                    self, original, voice, pitch, target_rate, progress, denoise
+                )
         progress(0.1)
         rate = self.features.sample_rate
         waveform = self._level(resample(original.waveform, original.sample_rate, rate))
+        if denoise:
+            waveform = self._clean(waveform)
         with torch.inference_mode():
             converted = self._convert(waveform, voice, pitch, progress)
         target_rate = sample_rate or original.sample_rate
@@ -142,7 +163,50 @@ class Converter:
         weights = (1 - strength, strength)
         return blend_voices([own, voice], weights, self.autoencoder.config, voice.name)
 
-    def voice(self, references: Reference | Sequence[Reference], name: str = "") -> Voice:
+    def denoise(self, clip: Clip) -> Audio:
+        """Take the background noise out of a clip; nothing else is changed below 8 kHz.
+
+        Args:
+            clip: a file or `Audio`.
+
+        Returns:
+            As long as the clip, at its rate.
+
+        Raises:
+            AudioError: the clip cannot be read, is silent or too short.
+            CheckpointError: the model has no denoiser.
+        """
+        original = self._load(clip, "clip")
+        check_speech(original, _name(clip, "clip"))
+        rate = self.features.sample_rate
+        waveform = resample(original.waveform, original.sample_rate, rate)
+        level_db = active_level_db(waveform, rate)
+        cleaned = self._clean(self._level(waveform))
+        cleaned = cleaned * np.float32(10 ** ((level_db - self.features.level_db) / 20))
+        cleaned = resample(cleaned, rate, original.sample_rate)
+        return Audio(fit_length(cleaned, len(original.waveform)), original.sample_rate)
+
+    def _clean(self, waveform: Waveform) -> Waveform:
+        """Denoise `(samples,)` at the model's rate and level."""
+        blocks = clean_blocks(self.need_denoiser(), lambda a, b: waveform[a:b], len(waveform))
+        return np.concatenate(list(blocks))
+
+    def need_denoiser(self) -> Denoiser:
+        """The denoiser.
+
+        Raises:
+            CheckpointError: the model has none.
+        """
+        if self.denoiser is None:
+            raise CheckpointError("this model has no denoiser; train one, or do not denoise")
+        return self.denoiser
+
+    def voice(
+        self,
+        references: Reference | Sequence[Reference],
+        name: str = "",
+        denoise: bool = False,
+    ) -> Voice:
         """Listen to one or more clips of a speaker, or read voices that were kept.
 
         Silence at the clips' edges is left out; longer clips count for more. A voice that was
@@ -151,6 +215,7 @@ class Converter:
         Args:
             references: clips, voice files or `Voice`s.
             name: what to call the voice; by default the name of the only one that was kept.
+            denoise: take background noise out of the clips first.
 
         Raises:
             AudioError: a clip cannot be read, is silent or too short.
@@ -169,19 +234,48 @@ class Converter:
                 clip_name = _name(reference, f"reference {number}")
                 clips.append((self._load(reference, clip_name), clip_name))
         if clips:
-            voices.append(self._listen(clips, MIN_REFERENCE_S))
+            voices.append(self._listen(clips, MIN_REFERENCE_S, denoise))
         if not voices:
             raise VCError("no reference clip given; name at least one")
         if len(voices) == 1:
             return replace(voices[0], name=name or voices[0].name)
         return blend_voices(voices, [1.0] * len(voices), self.autoencoder.config, name)
 
-    def _listen(self, clips: Sequence[tuple[Audio, str]], min_duration_s: float) -> Voice:
+    def new_voice(
+        self,
+        seed: int,
+        like: Reference | Sequence[Reference] | None = None,
+        name: str = "",
+    ) -> Voice:
+        """Invent a voice that belongs to nobody; see `vc.voice_prior`.
+
+        Args:
+            seed: another number, another voice.
+            like: clips, voice files or `Voice`s that it shall resemble.
+            name: what to call it.
+
+        Raises:
+            AudioError: a clip cannot be read, is silent or too short.
+            VoiceError: a voice file cannot be used, or the seed is negative.
+            CheckpointError: the model has no prior of voices.
+        """
+        if self.folder is None:
+            raise CheckpointError("this model cannot make new voices; load it from a folder")
+        prior = load_prior(self.folder / PRIOR_FILE, self.model_sha256)
+        model = None if like is None else self.voice(like)
+        return prior.sample(seed, self.autoencoder.config, model, name)
+
+    def _listen(
+        self, clips: Sequence[tuple[Audio, str]], min_duration_s: float, denoise: bool = False
+    ) -> Voice:
         embeddings, weights, f0 = [], [], []
         for audio, name in clips:
             check_speech(audio, name, min_duration_s)
             waveform = resample(audio.waveform, audio.sample_rate, self.features.sample_rate)
-            waveform = trim_silence(self._level(waveform), self.features.sample_rate)
+            waveform = self._level(waveform)
+            if denoise:
+                waveform = self._clean(waveform)
+            waveform = trim_silence(waveform, self.features.sample_rate)
             with torch.inference_mode():
                 log_mel = self.log_mel(self._tensor(waveform))
                 embeddings.append(self.autoencoder.encode_speaker(log_mel)[0])
@@ -240,7 +334,7 @@ def load(
     """Load a converter; the one that ships with the package by default.
 
     Args:
-        checkpoint: folder with `autoencoder/` and `vocoder/` in it.
+        checkpoint: folder with `autoencoder/`, `vocoder/` and perhaps `denoiser/` in it.
         device: a torch device name.
         vocoder: the checkpoint's own, or Griffin-Lim, which needs no weights.
 
@@ -252,7 +346,10 @@ def load(
         raise CheckpointError(f"{folder}: no such checkpoint folder; check the name")
     autoencoder = load_autoencoder(folder / "autoencoder").to(device)
     neural = load_vocoder(folder / "vocoder").to(device) if vocoder == "neural" else None
-    return Converter(autoencoder, neural)
+    denoiser = None
+    if (folder / "denoiser").is_dir():
+        denoiser = load_denoiser(folder / "denoiser").to(device)
+    return Converter(autoencoder, neural, denoiser, folder)
 
 
 def _name(clip: Clip, role: str) -> str:

@@ -1,8 +1,9 @@
-"""Write the demo's map of known voices: run it again whenever the shipped weights change.
+"""What is known of the training speakers' voices: run it whenever the shipped autoencoder changes.
 
-Speakers of the training part of a prepared cache are embedded by the shipped autoencoder; only the
-plane of two directions (from low to high voices, and the widest spread across it) and one nameless
-point each are kept.
+Speakers of the training part of a prepared cache are embedded by the autoencoder. Two files are
+written: the Gaussian that new voices are drawn from (see `vc/voice_prior.py`), and the plane of the
+demo's map (from low to high voices, and the widest spread across it) with one nameless point each
+of a few speakers.
 
     python recipes/shipped/known_voices.py CACHE
 """
@@ -10,7 +11,6 @@ point each are kept.
 from __future__ import annotations
 
 import argparse
-import random
 from collections import defaultdict
 from pathlib import Path
 
@@ -21,54 +21,68 @@ from safetensors.numpy import save_file
 from tqdm import tqdm
 
 import vc
-from vc.checkpoint import weights_sha256
+from vc.convert import SHIPPED, Converter
 from vc.corpus import feature_file, read_manifest
-from vc.model.speaker_encoder import average_embeddings, split_embedding
+from vc.model.speaker_encoder import average_embeddings
 from vc.pitch import pitch_range
+from vc.voice import Voice
+from vc.voice_prior import PRIOR_FILE, fit_prior, save_prior, voice_vector
 
-SPEAKERS, CLIPS = 200, 3
-OUTPUT = Path(__file__).parents[2] / "demo" / "known_voices.safetensors"
+SPEAKERS_ON_MAP, CLIPS = 200, 3
+PRIOR_DIMS = 48
+MAP = Path(__file__).parents[2] / "demo" / "known_voices.safetensors"
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cache", type=Path)
-    parser.add_argument("--checkpoint", type=Path, help="the shipped one by default")
-    parser.add_argument("-o", "--output", type=Path, default=OUTPUT)
+    parser.add_argument("--checkpoint", type=Path, default=SHIPPED)
+    parser.add_argument("--map", type=Path, default=MAP)
     arguments = parser.parse_args()
-    model = vc.load(arguments.checkpoint).autoencoder
+    converter = vc.load(arguments.checkpoint)
+    vectors = listen(arguments.cache, converter)
+    prior = fit_prior(vectors, PRIOR_DIMS)
+    save_prior(arguments.checkpoint / PRIOR_FILE, prior, converter.model_sha256)
+    share = float(np.sum(prior.deviation**2) / vectors.shape[1])
+    print(f"{PRIOR_FILE}: {len(vectors)} voices, {share:.0%} of their variance")
+    write_map(arguments.map, vectors, converter)
+
+
+def listen(cache: Path, converter: Converter) -> np.ndarray:
+    """`(speakers, embedding_dim + 2)` of the training speakers, in an order that tells nothing."""
+    model = converter.autoencoder
     clips = defaultdict(list)
-    for utterance in read_manifest(arguments.cache):
+    for utterance in read_manifest(cache):
         if utterance.split == "train" and 2 <= utterance.seconds <= 15:
             clips[utterance.speaker].append(utterance.name)
-    speakers = random.Random(0).sample(sorted(clips), min(SPEAKERS, len(clips)))
-    identities, medians = [], []
-    for speaker in tqdm(speakers, "listening"):
+    vectors = []
+    for speaker in tqdm(sorted(clips), "listening"):
         embeddings, f0 = [], []
         for name in clips[speaker][:CLIPS]:
-            with safe_open(feature_file(arguments.cache, name), "pt") as stored:
+            with safe_open(feature_file(cache, name), "pt") as stored:
                 log_mel = stored.get_tensor("log_mel").float().T[None]
                 f0.append(stored.get_tensor("f0").numpy())
             with torch.inference_mode():
                 embeddings.append(model.encode_speaker(log_mel)[0])
-        voice = average_embeddings(
-            torch.stack(embeddings), torch.ones(len(embeddings)), model.config
-        )
-        found = pitch_range(np.concatenate(f0))
-        if found is None:
-            continue
-        medians.append(found.median)
-        identities.append(split_embedding(voice[None], model.config).identity[0].numpy())
-    known = np.stack(identities)  # (speakers, speaker_dim)
+        weights = torch.ones(len(embeddings))
+        embedding = average_embeddings(torch.stack(embeddings), weights, model.config)
+        vector = voice_vector(Voice(embedding, pitch_range(np.concatenate(f0))))
+        if vector is not None:
+            vectors.append(vector)
+    return np.random.default_rng(0).permutation(np.stack(vectors))
+
+
+def write_map(path: Path, vectors: np.ndarray, converter: Converter) -> None:
+    """The demo's map, from the learnt part of the embeddings."""
+    vectors = vectors[:SPEAKERS_ON_MAP]
+    known = vectors[:, : converter.autoencoder.config.speaker_dim]
     mean = known.mean(axis=0)
-    components = plane(known - mean, np.array(medians))
-    points = (known - mean) @ components.T
-    points = np.random.default_rng(0).permutation(points)  # the order tells nothing either
-    tensors = {"mean": mean, "components": components, "points": points}
+    components = plane(known - mean, vectors[:, -2])
+    tensors = {"mean": mean, "components": components, "points": (known - mean) @ components.T}
     tensors = {name: np.ascontiguousarray(v, dtype=np.float32) for name, v in tensors.items()}
-    save_file(tensors, arguments.output, {"model": weights_sha256(model)})
-    print(f"{arguments.output}: {len(points)} voices")
+    save_file(tensors, path, {"model": converter.model_sha256})
+    print(f"{path}: {len(known)} voices")
 
 
 def plane(centred: np.ndarray, log_f0: np.ndarray) -> np.ndarray:

@@ -41,7 +41,7 @@ class Decoder(nn.Module):
         super().__init__()
         self.config = config
         width, kernel = config.width, config.kernel_size
-        self.embed = nn.Conv1d(config.content_dim, width, 3, padding=1)
+        self.embed = nn.Conv1d(config.content_dim, width * config.content_stride, 3, padding=1)
         self.pitch = PitchEmbedding(config.f0_bands, width, features)
         self.speaker = nn.Sequential(
             nn.Linear(config.embedding_dim, width), nn.GELU(), nn.Linear(width, width), nn.GELU()
@@ -68,7 +68,7 @@ class Decoder(nn.Module):
             `(batch, n_mels, frames)`.
         """
         frames = log_f0.shape[-1]
-        x = self.embed(content).repeat_interleave(self.config.content_stride, dim=-1)[..., :frames]
+        x = _interleave(self.embed(content), self.config.content_stride)[..., :frames]
         if self.config.f0_conditioning:
             x = x + self.pitch(log_f0, voiced)
         identity, mean, log_deviation = split_embedding(speaker_embedding, self.config)
@@ -81,3 +81,15 @@ class Decoder(nn.Module):
             x = block(x, condition)
         deviation = self.project(self.norm(x)).float()
         return mean.unsqueeze(-1) + log_deviation.exp().unsqueeze(-1) * deviation
+
+
+def _interleave(x: Tensor, stride: int) -> Tensor:
+    """`(batch, channels * stride, frames)` -> `(batch, channels, frames * stride)`.
+
+    The sub-pixel convolution of Shi et al. 2016 (arXiv:1609.05158): each mel frame has weights of
+    its own. Were all frames of a content frame given the same, none could be told from the next,
+    and onsets would blur.
+    """
+    batch, channels, frames = x.shape
+    parts = x.reshape(batch, channels // stride, stride, frames).transpose(2, 3)
+    return parts.reshape(batch, channels // stride, frames * stride)

@@ -140,7 +140,7 @@ class AutoencoderTask:
         with self._autocast():
             losses, real, fake = self._losses(source, reference, generator, step)
             if self.phones is not None and step % 2 == 0:
-                losses["ctc"] = self._ctc_loss(generator)
+                losses["ctc"] = self._ctc_loss(generator, step)
         total = torch.stack([getattr(weights, k) * v for k, v in losses.items()]).sum()
         total.backward()
         optimizer = recipe.optimizer
@@ -182,7 +182,8 @@ class AutoencoderTask:
         if other:
             first, second = instance_norm(encoded), instance_norm(other[0])
             losses["contrastive"] = contrastive_loss(first, second)
-        if step < weights.swap_from * self.recipe.run.steps:
+        swapping_for = step - weights.swap_from * self.recipe.run.steps
+        if swapping_for < 0:
             return losses, None, None
 
         # half of the batch is swapped: each with a random other one
@@ -206,7 +207,7 @@ class AutoencoderTask:
         # only swaps are judged: rebuilt mels have a truth to be compared with
         real = Judged(model.normalize(source.log_mel[half]), speaker[half].detach())
         fake = Judged(model.normalize(swapped), other_speaker.detach())
-        if weights.adversarial:
+        if weights.adversarial and swapping_for >= self.recipe.optimizer.warmup_steps:
             with frozen(self.discriminator):
                 losses["adversarial"] = generator_loss(self.discriminator(*fake)[0])
         return losses, real, fake
@@ -219,11 +220,14 @@ class AutoencoderTask:
             distance = distance + _STATISTICS_SHARE * (a - b).abs().mean()
         return distance
 
-    def _ctc_loss(self, generator: np.random.Generator) -> Tensor:
+    def _ctc_loss(self, generator: np.random.Generator, step: int) -> Tensor:
         assert self.phones is not None
         batch = self.phones.draw(generator)
         log_mel = self._perturb(batch.log_mel.to(self.device), generator)
-        return self.phone_head.loss(self.model.encode_content(log_mel), batch)
+        content = self.model.encode_content(log_mel)
+        if step < self.recipe.optimizer.warmup_steps:
+            content = content.detach()  # the head starts anew: first it must learn to read
+        return self.phone_head.loss(content, batch)
 
     def _discriminator_step(self, real: Judged, fake: Judged, step: int) -> float:
         """Show the discriminator real mels with their own speaker, and swapped decodes."""

@@ -71,19 +71,31 @@ def _random_curve(log_mel: Tensor, deviation: float, knots: int = 6) -> Tensor:
 
 
 def _add_noise(log_mel: Tensor, config: PerturbConfig, noise_mel: Tensor | None) -> Tensor:
-    """Mix in noise at a random ratio; powers add, as those of independent signals do."""
+    """Mix in noise at a random ratio."""
     batch = log_mel.shape[0]
     low, high = config.noise_snr_db
     snr_db = low + (high - low) * torch.rand(batch, 1, 1, device=log_mel.device)
     chosen = torch.rand(batch, 1, 1, device=log_mel.device) < config.noise_probability
     if noise_mel is None:
-        noise_mel = torch.randn_like(log_mel) * 0.3 + _random_curve(log_mel, 1.5)
+        noise_mel = made_up_noise(log_mel)
+    return torch.where(chosen, mix_noise(log_mel, noise_mel, snr_db), log_mel)
+
+
+def made_up_noise(log_mel: Tensor) -> Tensor:
+    """Steady coloured noise of the same shape."""
+    return torch.randn_like(log_mel) * 0.3 + _random_curve(log_mel, 1.5)
+
+
+def mix_noise(log_mel: Tensor, noise_mel: Tensor, snr_db: Tensor) -> Tensor:
+    """Speech and noise `(batch, n_mels, frames)` together, at `(batch, 1, 1)` dB.
+
+    Powers add, as those of independent signals do on average.
+    """
     speech_power = (2 * log_mel).exp()
     noise_power = (2 * noise_mel).exp()
     ratio = speech_power.mean((1, 2), True) / noise_power.mean((1, 2), True).clamp(min=1e-12)
     gain = ratio * 10 ** (-snr_db / 10)
-    mixed = 0.5 * torch.log(speech_power + gain * noise_power)
-    return torch.where(chosen, mixed, log_mel)
+    return 0.5 * torch.log(speech_power + gain * noise_power)
 
 
 def _mask(log_mel: Tensor, config: PerturbConfig) -> Tensor:

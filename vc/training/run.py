@@ -10,6 +10,7 @@ import torch
 from vc.config import apply_overrides, from_dict, read_recipe
 from vc.errors import ConfigError
 from vc.training.autoencoder import AutoencoderRecipe, AutoencoderTask
+from vc.training.denoiser import DenoiserRecipe, DenoiserTask
 from vc.training.loop import Task, fit
 from vc.training.vocoder import VocoderRecipe, VocoderTask
 
@@ -25,7 +26,7 @@ def train(
     """Train what a recipe describes; resumes if `output` holds a state.
 
     Args:
-        recipe_file: TOML with `kind = "autoencoder"` or `"vocoder"`.
+        recipe_file: TOML with `kind = "autoencoder"`, `"vocoder"` or `"denoiser"`.
         cache: folder that `vc prepare` wrote.
         output: folder for state, log and checkpoint.
         overrides: `section.key=value` strings.
@@ -46,8 +47,12 @@ def train(
         vocoder = from_dict(VocoderRecipe, values)
         run, data = vocoder.run, vocoder.data
         task = VocoderTask(vocoder, cache, device)
+    elif kind == "denoiser":
+        denoiser = from_dict(DenoiserRecipe, values)
+        run, data = denoiser.run, denoiser.data
+        task = DenoiserTask(denoiser, cache, device)
     else:
-        raise ConfigError(f'{recipe_file}: needs kind = "autoencoder" or kind = "vocoder"')
+        raise ConfigError(f'{recipe_file}: needs kind = "autoencoder", "vocoder" or "denoiser"')
     parameters = sum(p.numel() for p in task.modules[kind].parameters())
     say(
         f"{kind}: {task.train_data.hours:.1f} hours of {len(task.train_data.speakers)} speakers, "

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import vc.denoise
+from tests.conftest import EXAMPLES, make_voice
+from vc.audio import Audio, active_level_db, read_audio, write_audio
+from vc.checkpoint import load_denoiser
+from vc.cli import main
+from vc.convert import SHIPPED, Converter
+from vc.denoise import clean_blocks, clean_waveform
+from vc.errors import CheckpointError
+from vc.model.denoiser import denoising_loss
+
+
+def snr_db(waveform: np.ndarray, clean: np.ndarray) -> float:
+    return float(10 * np.log10(np.sum(clean**2) / np.sum((waveform - clean) ** 2)))
+
+
+def noisy_clip(level: float = 0.02) -> tuple[np.ndarray, np.ndarray]:
+    """The example's speech with white noise, and without."""
+    clean = read_audio(EXAMPLES / "source.flac").waveform
+    noise = np.random.default_rng(0).standard_normal(len(clean)).astype(np.float32)
+    return clean + level * noise, clean
+
+
+def test_the_shipped_denoiser_takes_noise_out_and_leaves_clean_speech(shipped: Converter) -> None:
+    noisy, clean = noisy_clip()
+    cleaned = shipped.denoise(Audio(noisy, 16_000)).waveform
+    assert snr_db(cleaned, clean) > snr_db(noisy, clean) + 4
+    assert snr_db(shipped.denoise(Audio(clean, 16_000)).waveform, clean) > 15
+
+
+def test_speech_keeps_level_length_and_rate(shipped: Converter) -> None:
+    voice = 0.05 * make_voice(seconds=1.7, sample_rate=44_100)
+    cleaned = shipped.denoise(Audio(voice, 44_100))
+    assert cleaned.sample_rate == 44_100 and len(cleaned.waveform) == len(voice)
+    assert abs(active_level_db(cleaned.waveform, 44_100) - active_level_db(voice, 44_100)) < 2
+
+
+def test_a_denoised_source_and_reference_are_not_the_noisy_ones(shipped: Converter) -> None:
+    noisy, clean = (Audio(x, 16_000) for x in noisy_clip())
+    embeddings = [
+        shipped.voice(clip, denoise=denoise).speaker_embedding
+        for clip, denoise in ((clean, False), (noisy, False), (noisy, True))
+    ]
+    off = [float((e - embeddings[0]).norm()) for e in embeddings]
+    assert off[2] < off[1]
+
+
+def test_blocks_join_without_a_step(shipped: Converter, monkeypatch: pytest.MonkeyPatch) -> None:
+    noisy, _ = noisy_clip()
+    denoiser = load_denoiser(SHIPPED / "denoiser")
+    whole = clean_waveform(denoiser, noisy)
+    monkeypatch.setattr(vc.denoise, "BLOCK_S", 2.0)
+    blocks = list(clean_blocks(denoiser, lambda a, b: noisy[a:b], len(noisy)))
+    assert len(blocks) > 2
+    joined = np.concatenate(blocks)
+    assert joined.shape == whole.shape
+    steps = np.abs(np.diff(joined))
+    for seam in np.cumsum([len(block) for block in blocks])[:-1]:
+        assert steps[seam - 1] <= 2 * np.abs(np.diff(whole))[seam - 50 : seam + 50].max()
+    assert snr_db(joined, whole) > 15  # only the noise floors differ
+
+
+def test_gains_never_amplify_and_the_loss_is_zero_for_the_right_ones() -> None:
+    denoiser = load_denoiser(SHIPPED / "denoiser")
+    clean = torch.randn(2, 80, 50) - 4
+    noisy = torch.logaddexp(clean, torch.full_like(clean, -4.0))
+    gain = denoiser(noisy)
+    assert gain.max() <= 0 and gain.min() >= denoiser.log_gain_min
+    assert float(denoising_loss(clean - noisy, noisy, clean)) == pytest.approx(0, abs=1e-6)
+    assert float(denoising_loss(torch.zeros_like(noisy), noisy, clean)) > 0.01
+
+
+def test_a_model_without_denoiser_says_so(tiny: Converter, low_voice: Audio) -> None:
+    without = Converter(tiny.autoencoder, tiny.vocoder)
+    with pytest.raises(CheckpointError, match="no denoiser"):
+        without.convert(low_voice, low_voice, denoise=True)
+    with pytest.raises(CheckpointError, match="no denoiser"):
+        without.denoise(low_voice)
+
+
+def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, output = tmp_path / "noisy.wav", tmp_path / "clean.flac"
+    write_audio(source, Audio(noisy_clip()[0], 16_000))
+    assert main(["denoise", str(source), "-o", str(output)]) == 0
+    assert len(read_audio(output).waveform) == len(read_audio(source).waveform)
+    arguments = ["convert", str(source), str(EXAMPLES / "reference.flac"), "--quiet"]
+    for name, options in (("plain", []), ("denoised", ["--denoise"])):
+        assert main([*arguments, "-o", str(tmp_path / f"{name}.wav"), *options]) == 0
+    plain, denoised = (read_audio(tmp_path / f"{n}.wav").waveform for n in ("plain", "denoised"))
+    assert not np.allclose(plain, denoised)
+    (tmp_path / "text.wav").write_text("no")
+    assert main(["denoise", str(tmp_path / "text.wav"), "-o", str(output)]) == 2
+    assert "text.wav" in capsys.readouterr().err
+
+
+def test_an_output_that_cannot_be_written_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "missing" / "x.wav"
+    assert main(["denoise", str(EXAMPLES / "source.flac"), "-o", str(output)]) == 2
+    assert "missing" in capsys.readouterr().err

@@ -1,0 +1,84 @@
+"""Take noise out of a waveform: the denoiser's gains over its short-time spectrum, phase kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vc.audio import Waveform
+from vc.features import LogMel, mel_filterbank
+from vc.model.denoiser import Denoiser
+
+BLOCK_S = 16.0  # the noise floor is taken over this much
+
+
+def clean_blocks(
+    denoiser: Denoiser, read: Callable[[int, int], Waveform], samples: int
+) -> Iterator[Waveform]:
+    """Denoise a waveform block by block, in constant memory.
+
+    Blocks overlap by what a frame's gain depends on; only their noise floors differ, and one fades
+    into the next over a window.
+
+    Args:
+        denoiser: in evaluation mode.
+        read: returns `(stop - start,)` samples at the model's rate and level; bounds lie within
+            `samples`.
+        samples: how many there are.
+
+    Yields:
+        All samples, in order.
+    """
+    hop = denoiser.features.hop_length
+    block = round(BLOCK_S * denoiser.features.frame_rate) * hop
+    overlap = (denoiser.context_frames + denoiser.features.n_fft // hop) * hop
+    before = np.zeros(0, np.float32)  # what the block before says of this one's beginning
+    for start in range(0, samples, block):
+        low, stop = max(0, start - overlap), min(start + block, samples)
+        cleaned = clean_waveform(denoiser, read(low, min(stop + overlap, samples)))
+        part = cleaned[start - low : stop - low].copy()
+        faded = min(len(before), len(part))
+        share = np.linspace(0, 1, faded, dtype=np.float32)
+        part[:faded] += (1 - share) * (before[:faded] - part[:faded])
+        before = cleaned[stop - low : stop - low + denoiser.features.n_fft]
+        yield part
+
+
+def clean_waveform(denoiser: Denoiser, waveform: Waveform) -> Waveform:
+    """Denoise `(samples,)` at the model's rate and level, all at once."""
+    features = denoiser.features
+    device = denoiser.embed.weight.device
+    signal = torch.from_numpy(waveform)[None].to(device)
+    window = torch.hann_window(features.win_length, device=device)
+    # a clip may be shorter than half a window, which cannot be reflected
+    pad_mode = "reflect" if signal.shape[-1] > features.n_fft // 2 else "constant"
+    with torch.inference_mode():
+        spectrum = torch.stft(
+            signal,
+            features.n_fft,
+            features.hop_length,
+            features.win_length,
+            window=window,
+            pad_mode=pad_mode,
+            return_complex=True,
+        )
+        log_gain = denoiser(LogMel(features).to(device)(signal))
+        spectrum = spectrum * _to_bins(log_gain.exp(), mel_filterbank(features).to(device))
+        cleaned = torch.istft(
+            spectrum,
+            features.n_fft,
+            features.hop_length,
+            features.win_length,
+            window=window,
+            length=signal.shape[-1],
+        )
+    return cleaned[0].cpu().numpy()
+
+
+def _to_bins(gain: Tensor, filterbank: Tensor) -> Tensor:
+    """Gains of mel bands -> of bins, each the mean of the bands that it lies in (0: in none)."""
+    share = filterbank.T / filterbank.sum(dim=0).clamp(min=1e-9)[:, None]  # (bins, n_mels)
+    return share @ gain

@@ -1,0 +1,108 @@
+"""Training task of the denoiser: speech of the cleaner corpora, real noise mixed into its mels."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vc.checkpoint import load_denoiser, save_checkpoint
+from vc.config import DataConfig, DenoiserConfig, FeatureConfig, OptimizerConfig, RunConfig
+from vc.errors import DataError
+from vc.model.denoiser import Denoiser, denoising_loss
+from vc.training.data import SpeechData
+from vc.training.loop import apply_gradients, make_optimizer, update_average
+from vc.training.perturb import made_up_noise, mix_noise
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """What is mixed into the speech."""
+
+    snr_db: tuple[float, ...] = (-5.0, 25.0)  # lowest and highest
+    made_up_share: float = 0.3  # of a batch, with steady coloured noise instead of a recording
+
+
+@dataclass(frozen=True)
+class DenoiserRecipe:
+    """Everything that one denoiser training run is made of."""
+
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    data: DataConfig = field(default_factory=lambda: DataConfig(segment_frames=256))
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+class DenoiserTask:
+    """See `vc.training.loop.Task`."""
+
+    def __init__(self, recipe: DenoiserRecipe, cache: Path, device: torch.device) -> None:
+        self.recipe, self.device = recipe, device
+        torch.manual_seed(recipe.run.seed)
+        self.denoiser = Denoiser(recipe.denoiser, recipe.features).to(device)
+        if recipe.run.initial:
+            initial = load_denoiser(Path(recipe.run.initial))
+            self.denoiser.load_state_dict(initial.state_dict())
+        self.average = copy.deepcopy(self.denoiser).eval().requires_grad_(False)
+        self.modules: dict[str, nn.Module] = {"denoiser": self.denoiser, "average": self.average}
+        self.optimizers = {"denoiser": make_optimizer(self.denoiser.parameters(), recipe.optimizer)}
+        self.train_data = SpeechData(cache, "train", recipe.features, recipe.data)
+        self.validation = SpeechData(cache, "validation", recipe.features, recipe.data)
+        try:
+            self.noise: SpeechData | None = SpeechData(cache, "noise", recipe.features, recipe.data)
+        except DataError:
+            self.noise = None
+
+    def train_step(self, step: int, generator: np.random.Generator) -> dict[str, float]:
+        """One update on random segments."""
+        recipe = self.recipe
+        clips = self.train_data.draw_clips(generator, recipe.data.batch_size)
+        noisy, clean = self._mixed(self.train_data, clips, generator)
+        with self._autocast():
+            loss = denoising_loss(self.denoiser(noisy), noisy, clean)
+        loss.backward()
+        optimizer = self.optimizers["denoiser"]
+        norm = apply_gradients(optimizer, recipe.optimizer, step, recipe.run.steps)
+        update_average(self.average, self.denoiser, recipe.optimizer.ema_decay, step)
+        return {"denoising/loss": float(loss.detach()), "gradient/norm": norm}
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """The loss on fixed held-out segments, beside that of doing nothing."""
+        generator = np.random.default_rng(0)
+        clips = np.arange(len(self.validation.utterances))[: self.recipe.data.validation_clips]
+        noisy, clean = self._mixed(self.validation, clips, generator)
+        return {
+            "denoising": float(denoising_loss(self.average(noisy), noisy, clean)),
+            "untouched": float(denoising_loss(torch.zeros_like(noisy), noisy, clean)),
+        }
+
+    def export(self, folder: Path, step: int, metrics: dict[str, float]) -> None:
+        """Write the averaged weights."""
+        save_checkpoint(self.average, folder, step, metrics)
+
+    def _mixed(
+        self, data: SpeechData, clips: np.ndarray, generator: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Noisy and clean mels `(batch, n_mels, frames)`."""
+        frames = self.recipe.data.segment_frames
+        clean = data.cut(generator, clips, frames).log_mel.to(self.device)
+        noise = made_up_noise(clean)
+        if self.noise is not None:
+            picks = self.noise.draw_clips(generator, len(clips))
+            recorded = self.noise.cut(generator, picks, frames).log_mel.to(self.device)
+            made_up = torch.rand(len(clips), 1, 1, device=self.device)
+            noise = torch.where(made_up < self.recipe.noise.made_up_share, noise, recorded)
+        low, high = self.recipe.noise.snr_db
+        snr_db = low + (high - low) * torch.rand(len(clips), 1, 1, device=self.device)
+        return mix_noise(clean, noise, snr_db), clean
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.recipe.run.precision == "bfloat16"
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
