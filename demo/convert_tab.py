@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -13,8 +13,12 @@ from demo.studio import AT_ONCE, Studio, first_clip
 from demo.voice_choices import voice_choices, wanted_pitch
 from vc.errors import VCError
 
-QUEUE = {"concurrency_limit": AT_ONCE, "concurrency_id": "conversion"}
-CHECKS = {"concurrency_limit": 4, "concurrency_id": "checks", "show_progress": "hidden"}
+QUEUE: dict[str, Any] = {"concurrency_limit": AT_ONCE, "concurrency_id": "conversion"}
+CHECKS: dict[str, Any] = {
+    "concurrency_limit": 4,
+    "concurrency_id": "checks",
+    "show_progress": "hidden",
+}
 EMPTY = '<p class="vc-empty">The result appears here, beside source and reference.</p>'
 CONSENT = "I may use these voices, and I will not deceive anyone with the result."
 
@@ -206,6 +210,7 @@ def _remember(consent: gr.Checkbox) -> None:
     """Keep the consent in the browser, so that it is given once."""
     stored = gr.BrowserState(False, storage_key="vc-consent", secret="vc-consent")
     blocks = gr.context.Context.root_block
+    assert blocks is not None  # a tab is built inside a page
     same = "(value) => value"
     blocks.load(None, stored, consent, js=same, api_visibility="private")
     consent.input(None, consent, stored, js=same, api_visibility="private")

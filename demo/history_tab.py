@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -49,7 +49,7 @@ def history_tab(studio: Studio, convert: ConvertTab) -> None:
         studio.visits.remove(request.session_hash, [Path(entry.result) for entry in entries])
         return [], EMPTY, gr.update(visible=False)
 
-    quiet = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
+    quiet: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
     convert.converted.success(
         add,
         [entries, convert.source, convert.references, convert.result],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -49,12 +50,12 @@ def build_page(studio: Studio) -> gr.Blocks:
     return page
 
 
-def launch_options(studio: Studio) -> dict[str, object]:
+def launch_options(studio: Studio) -> dict[str, Any]:
     """Arguments of `Blocks.launch` that belong to the page: looks, limits, nothing public."""
     scripts = "".join(
         f"<script>{(HERE / name).read_text(encoding='utf-8')}</script>" for name in SCRIPTS
     )
-    options: dict[str, object] = {
+    options: dict[str, Any] = {
         "theme": _theme(),
         "css_paths": HERE / "pages.css",
         "head": f'<meta name="description" content="Voice converter">{scripts}',

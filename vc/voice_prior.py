@@ -44,7 +44,8 @@ class VoicePrior:
         vector = voice_vector(voice)
         if vector is None:
             raise VoiceError("no voiced speech was found to make a new voice like this one")
-        return self.components @ ((vector - self.mean) / self.scale) / self.deviation
+        place = self.components @ ((vector - self.mean) / self.scale) / self.deviation
+        return place.astype(np.float32)
 
     def voice(self, coordinates: FloatArray, config: AutoencoderConfig, name: str = "") -> Voice:
         """The voice that lies there."""
