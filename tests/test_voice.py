@@ -121,7 +121,7 @@ def test_a_blend_lies_between_its_voices(tiny: Converter) -> None:
 
 
 def test_strength_goes_from_the_sources_voice_to_the_references(
-    tiny: Converter, low_voice: Audio, high_voice: Audio
+    tiny: Converter, shipped: Converter, low_voice: Audio, high_voice: Audio
 ) -> None:
     from vc.pitch import estimate_f0, pitch_range
 
@@ -132,10 +132,11 @@ def test_strength_goes_from_the_sources_voice_to_the_references(
 
     full = tiny.convert(low_voice, high_voice).waveform
     assert np.array_equal(full, tiny.convert(low_voice, high_voice, strength=1.0).waveform)
-    half = tiny.convert(low_voice, high_voice, strength=0.5)
     none = tiny.convert(low_voice, high_voice, strength=0.0)
     own = tiny.convert(low_voice, low_voice)
     np.testing.assert_allclose(none.waveform, own.waveform, atol=1e-3)
+    # untrained networks may drown the pitch
+    half = shipped.convert(low_voice, high_voice, strength=0.5)
     assert median(low_voice) + 0.1 < median(half) < median(high_voice) - 0.1
     with pytest.raises(VCError, match="between 0 and 1"):
         tiny.convert(low_voice, high_voice, strength=1.5)
