@@ -311,16 +311,11 @@ class _LongConversion:
             CheckpointError: the model has no denoiser.
         """
         denoiser = self.converter.need_denoiser()
-        noisy, extent = self.waveform, _Extent()
-
-        def levelled(start: int, stop: int) -> Waveform:
-            return (noisy.read(start, stop) * self.gain).astype(np.float32)
-
-        cleaned = self._rows(1)
-        for block in clean_blocks(denoiser, levelled, len(noisy)):
+        cleaned, extent = self._rows(1), _Extent()
+        for block in clean_blocks(denoiser, self._levelled, len(self.waveform)):
             cleaned.append(block)
             extent.push(block)
-        noisy.close()
+        self.waveform.close()
         self.waveform, self.gain, self.peak = cleaned, 1.0, extent.peak
 
     def synthesize(self, voice: Voice, pitch: Pitch) -> None:
@@ -395,9 +390,11 @@ class _LongConversion:
     def _samples(self, first_frame: int, last_frame: int) -> Waveform:
         """Samples below some frames, at the model's level."""
         hop = self.features.hop_length
-        return (self.waveform.read(first_frame * hop, last_frame * hop) * self.gain).astype(
-            np.float32
-        )
+        return self._levelled(first_frame * hop, last_frame * hop)
+
+    def _levelled(self, start: int, stop: int) -> Waveform:
+        """Samples of the source at the model's rate and level."""
+        return (self.waveform.read(start, stop) * self.gain).astype(np.float32)
 
     def _encode_content(self, log_mel: Rows) -> Rows:
         """`Autoencoder.encode_content`, one layer of the whole file after the other."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vc.audio import Waveform
-from vc.features import LogMel, mel_filterbank
+from vc.features import LogMel
 from vc.model.denoiser import Denoiser
 
 BLOCK_S = 16.0  # the noise floor is taken over this much
@@ -52,27 +52,17 @@ def clean_waveform(denoiser: Denoiser, waveform: Waveform) -> Waveform:
     features = denoiser.features
     device = denoiser.embed.weight.device
     signal = torch.from_numpy(waveform)[None].to(device)
-    window = torch.hann_window(features.win_length, device=device)
-    # a clip may be shorter than half a window, which cannot be reflected
-    pad_mode = "reflect" if signal.shape[-1] > features.n_fft // 2 else "constant"
+    log_mel = LogMel(features).to(device)
     with torch.inference_mode():
-        spectrum = torch.stft(
-            signal,
-            features.n_fft,
-            features.hop_length,
-            features.win_length,
-            window=window,
-            pad_mode=pad_mode,
-            return_complex=True,
-        )
-        log_gain = denoiser(LogMel(features).to(device)(signal))
-        spectrum = spectrum * _to_bins(log_gain.exp(), mel_filterbank(features).to(device))
+        spectrum = log_mel.spectrum(signal)
+        gain = denoiser(log_mel.of_spectrum(spectrum)).exp()
+        spectrum = spectrum * _to_bins(gain, log_mel.get_buffer("filterbank"))
         cleaned = torch.istft(
             spectrum,
             features.n_fft,
             features.hop_length,
             features.win_length,
-            window=window,
+            window=log_mel.get_buffer("window"),
             length=signal.shape[-1],
         )
     return cleaned[0].cpu().numpy()

@@ -25,9 +25,14 @@ class LogMel(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """See the class."""
+        return self.of_spectrum(self.spectrum(waveform))
+
+    def spectrum(self, waveform: Tensor) -> Tensor:
+        """Complex short-time spectrum `(batch, bins, frames)` of `(batch, samples)`."""
         config = self.config
+        # what is shorter than half a window cannot be reflected
         pad_mode = "reflect" if waveform.shape[-1] > config.n_fft // 2 else "constant"
-        spectrum = torch.stft(
+        return torch.stft(
             waveform,
             config.n_fft,
             config.hop_length,
@@ -37,8 +42,11 @@ class LogMel(nn.Module):
             pad_mode=pad_mode,
             return_complex=True,
         )
+
+    def of_spectrum(self, spectrum: Tensor) -> Tensor:
+        """Log-mel of a complex spectrum."""
         mel = self.get_buffer("filterbank") @ spectrum.abs()
-        return mel.clamp(min=config.log_floor).log()
+        return mel.clamp(min=self.config.log_floor).log()
 
 
 def mel_filterbank(config: FeatureConfig) -> Tensor:

@@ -20,12 +20,11 @@ from torch.nn import functional
 
 from vc.checkpoint import load_autoencoder, save_checkpoint
 from vc.config import AutoencoderConfig, DataConfig, FeatureConfig, OptimizerConfig, RunConfig
-from vc.errors import DataError
 from vc.losses import contrastive_loss, margin_softmax_loss
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.layers import instance_norm
 from vc.model.speaker_encoder import split_embedding
-from vc.training.data import Segments, SpeechData
+from vc.training.data import Segments, SpeechData, load_noise
 from vc.training.discriminators import MelDiscriminator, discriminator_loss, generator_loss
 from vc.training.loop import apply_gradients, frozen, make_optimizer, update_average
 from vc.training.perturb import PerturbConfig, perturb
@@ -78,10 +77,7 @@ class AutoencoderTask:
         config, weights = recipe.autoencoder, recipe.loss
         self.train_data = SpeechData(cache, "train", recipe.features, recipe.data)
         self.validation = SpeechData(cache, "validation", recipe.features, recipe.data)
-        try:
-            self.noise: SpeechData | None = SpeechData(cache, "noise", recipe.features, recipe.data)
-        except DataError:
-            self.noise = None
+        self.noise = load_noise(cache, recipe.features, recipe.data)
         self.phones = PhoneLabels(cache, self.train_data) if weights.ctc else None
 
         torch.manual_seed(recipe.run.seed)

@@ -153,3 +153,11 @@ class SpeechData:
             self.voiced[part].float()[None],
             torch.tensor([clip]),
         )
+
+
+def load_noise(cache: Path, features: FeatureConfig, config: DataConfig) -> SpeechData | None:
+    """The noise recordings of a prepared cache; None if it has none."""
+    try:
+        return SpeechData(cache, "noise", features, config)
+    except DataError:
+        return None

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from vc.checkpoint import load_denoiser, save_checkpoint
 from vc.config import DataConfig, DenoiserConfig, FeatureConfig, OptimizerConfig, RunConfig
-from vc.errors import DataError
 from vc.model.denoiser import Denoiser, denoising_loss
-from vc.training.data import SpeechData
+from vc.training.data import SpeechData, load_noise
 from vc.training.loop import apply_gradients, make_optimizer, update_average
 from vc.training.perturb import made_up_noise, mix_noise
 
@@ -54,10 +53,7 @@ class DenoiserTask:
         self.optimizers = {"denoiser": make_optimizer(self.denoiser.parameters(), recipe.optimizer)}
         self.train_data = SpeechData(cache, "train", recipe.features, recipe.data)
         self.validation = SpeechData(cache, "validation", recipe.features, recipe.data)
-        try:
-            self.noise: SpeechData | None = SpeechData(cache, "noise", recipe.features, recipe.data)
-        except DataError:
-            self.noise = None
+        self.noise = load_noise(cache, recipe.features, recipe.data)
 
     def train_step(self, step: int, generator: np.random.Generator) -> dict[str, float]:
         """One update on random segments."""
