@@ -22,6 +22,7 @@ TINY_AUTOENCODER = AutoencoderConfig(
     width=32,
     content_blocks=2,
     content_dim=4,
+    content_coefficients=40,
     speaker_width=32,
     speaker_blocks=1,
     decoder_blocks=2,

@@ -11,7 +11,7 @@ from tests.conftest import TINY_AUTOENCODER
 from vc.config import AutoencoderConfig, FeatureConfig
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.bottleneck import VectorQuantizer
-from vc.model.layers import ConvNeXtBlock, instance_norm
+from vc.model.layers import ConvNeXtBlock, instance_norm, smooth_bands
 from vc.model.speaker_encoder import average_embeddings, spectral_statistics, split_embedding
 
 
@@ -61,6 +61,26 @@ def test_content_cannot_hold_what_is_constant_in_a_clip() -> None:
     assert not torch.allclose(
         without.encode_content(mel + colouration), without.encode_content(mel), atol=1e-2
     )
+
+
+def test_smooth_bands_keeps_formants_and_takes_harmonics_out() -> None:
+    band = torch.arange(80)[None, :, None] + 0.5
+    formants = torch.cos(torch.pi / 80 * 5 * band)
+    harmonics = torch.cos(torch.pi / 80 * 30 * band)
+    torch.testing.assert_close(
+        smooth_bands(formants + harmonics, 14), formants, atol=1e-5, rtol=1e-5
+    )
+
+
+def test_content_read_from_few_coefficients_cannot_hold_the_pitch() -> None:
+    comb = torch.cos(torch.pi / 80 * 30 * (torch.arange(80) + 0.5))
+    harmonics = 3 * comb[:, None] * torch.randn(60, generator=torch.Generator().manual_seed(1))
+    blind, seeing = (make_model(content_coefficients=n, input_norm=False) for n in (14, 0))
+    mel = smooth_bands(make_mel(), 14)
+    for model, same in ((blind, True), (seeing, False)):
+        changed = model.encode_content(mel + harmonics)
+        close = torch.allclose(changed, model.encode_content(mel), atol=0.01)
+        assert close is same
 
 
 def test_speaker_embedding_forgets_where_in_the_clip_sounds_were() -> None:

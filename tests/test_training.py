@@ -25,7 +25,7 @@ from vc.losses import contrastive_loss, margin_softmax_loss, multi_resolution_st
 from vc.training.autoencoder import AutoencoderLossConfig, AutoencoderRecipe, AutoencoderTask
 from vc.training.denoiser import DenoiserRecipe, DenoiserTask
 from vc.training.loop import Task, fit, learning_rate
-from vc.training.perturb import PerturbConfig, perturb
+from vc.training.perturb import PerturbConfig, draw_voices, perturb
 from vc.training.run import pick_device, train
 from vc.training.vocoder import VocoderLossConfig, VocoderRecipe, VocoderTask
 
@@ -121,6 +121,44 @@ def test_vocoder_learns_from_decoded_mels_and_a_discriminator(cache: Path, tmp_p
     assert {"adversarial/loss", "feature_matching/loss", "discriminator/loss"} <= set(losses)
     assert not torch.equal(task.vocoder.head.weight, started["head.weight"])
     assert not any(p.requires_grad for p in task.autoencoder.parameters())  # type: ignore[union-attr]
+
+
+def test_parts_named_fresh_start_anew_and_may_change_their_size(
+    cache: Path, tmp_path: Path
+) -> None:
+    fit(autoencoder_task(cache), replace(RUN, steps=1), tmp_path / "a")
+    started = load_autoencoder(tmp_path / "a").state_dict()
+    wider = replace(TINY_AUTOENCODER, content_dim=TINY_AUTOENCODER.content_dim + 2)
+
+    def task(*fresh: str) -> AutoencoderTask:
+        run = replace(RUN, initial=str(tmp_path / "a"), fresh=fresh)
+        return AutoencoderTask(AutoencoderRecipe(autoencoder=wider, data=DATA, run=run), cache, CPU)
+
+    for name, value in task("content_encoder", "decoder.embed").model.state_dict().items():
+        kept = not name.startswith(("content_encoder.", "decoder.embed."))
+        assert not kept or torch.equal(value, started[name])
+    with pytest.raises(ConfigError, match="does not fit"):
+        task("content_encoder")
+    with pytest.raises(ConfigError, match="no part 'content'"):
+        task("content")
+
+
+def test_new_voices_are_not_taken_for_their_speakers(cache: Path) -> None:
+    recipe = autoencoder_task(cache).recipe
+    recipe = replace(recipe, perturb=PerturbConfig(new_voices=0.2))
+    task = AutoencoderTask(recipe, cache, CPU)
+    generator = np.random.default_rng(0)
+    batch = task.train_data.cut(generator, task.train_data.draw_clips(generator, 2), 16)
+    losses = [
+        task._losses(batch, batch, torch.tensor(known), generator, 0)[0]
+        for known in ([True, False], [False, False])
+    ]
+    assert "speaker" in losses[0]
+    assert "speaker" not in losses[1]
+    factor = draw_voices(generator, 1000, 0.2)
+    assert 0.4 < (factor == 1).mean() < 0.6
+    assert np.exp(-0.2) <= factor.min() < factor.max() <= np.exp(0.2)
+    assert {"reconstruction/loss", "swap_speaker/loss"} <= set(task.train_step(3, generator))
 
 
 def test_a_loss_of_weight_zero_is_not_computed(cache: Path) -> None:

@@ -414,7 +414,7 @@ class _LongConversion:
 
         def embed(mel: Tensor) -> Tensor:
             mel = normalize(mel)
-            return encoder.embed(instance_norm(mel, statistics=whole) if whole else mel)
+            return encoder.look(instance_norm(mel, statistics=whole) if whole else mel)
 
         radius = config.kernel_size // 2
         x = self._mapped(log_mel, embed, config.width, radius, config.content_stride)

@@ -70,6 +70,7 @@ class AutoencoderConfig:
     content_blocks: int = 6
     content_dim: int = 64
     content_stride: int = 2  # mel frames per content frame
+    content_coefficients: int = 0  # cepstral, that content is read from; 0: the whole mel
     input_norm: bool = True  # instance normalisation of the mel that content is read from
     block_norm: Literal["instance", "layer"] = "instance"  # inside the content encoder
     bottleneck: Literal["noise", "narrow", "variational", "sigmoid", "vq", "fsq"] = "noise"
@@ -93,6 +94,10 @@ class AutoencoderConfig:
         )
         _require(self.kernel_size % 2 == 1, "autoencoder: kernel_size must be odd")
         _require(self.content_stride >= 1, "autoencoder: content_stride must be at least 1")
+        _require(
+            0 <= self.content_coefficients <= self.n_mels,
+            "autoencoder: content_coefficients must be in 0..n_mels",
+        )
         _require(self.content_dim >= 1, "autoencoder: content_dim must be at least 1")
         _require(self.bottleneck_noise >= 0, "autoencoder: bottleneck_noise must not be negative")
         _require(self.codebook_size >= 2, "autoencoder: codebook_size must be at least 2")
@@ -188,6 +193,7 @@ class RunConfig:
     steps: int = 20_000
     seed: int = 0
     initial: str = ""  # checkpoint folder to start from; "" for random weights
+    fresh: tuple[str, ...] = ()  # parts of the model that start at random all the same
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     checkpoint_every: int = 500
     validate_every: int = 500

@@ -5,12 +5,13 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from vc.config import AutoencoderConfig
-from vc.model.layers import ConvNeXtBlock, instance_norm
+from vc.model.layers import ConvNeXtBlock, instance_norm, smooth_bands
 
 
 class ContentEncoder(nn.Module):
     """Normalised mel `(batch, n_mels, frames)` -> `(batch, content_dim, ceil(frames / stride))`.
 
+    Only the broad shape of the spectrum is looked at (`content_coefficients`), without harmonics.
     Instance normalisation over time, of the input and inside each block, removes what is constant
     in a clip (Chou & Lee 2019, arXiv:1904.05742); what varies with the speaker is removed by
     training on perturbed input and by the bottleneck that follows.
@@ -34,7 +35,17 @@ class ContentEncoder(nn.Module):
 
     def forward(self, mel: Tensor) -> Tensor:
         """See the class."""
-        x = self.embed(instance_norm(mel) if self.config.input_norm else mel)
+        x = self.look(instance_norm(mel) if self.config.input_norm else mel)
         for block in self.blocks:
             x = block(x)
         return self.project(x)
+
+    def look(self, mel: Tensor) -> Tensor:
+        """The first layer, `(batch, n_mels, frames)` -> `(batch, width, content_frames)`.
+
+        It sees the spectrum without its harmonics: the pitch comes to the decoder by another way,
+        and content that knew it would contradict the pitch of a conversion.
+        """
+        if self.config.content_coefficients:
+            mel = smooth_bands(mel, self.config.content_coefficients)
+        return self.embed(mel)

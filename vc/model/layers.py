@@ -5,6 +5,7 @@ Letters in shape comments: B batch, C channels, T frames, S speaker dimensions.
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -37,6 +38,24 @@ def instance_norm(x: Tensor, eps: float = 1e-5, statistics: Statistics | None = 
     else:
         mean, variance = statistics
     return ((wide - mean) * torch.rsqrt(variance + eps)).to(x.dtype)
+
+
+def smooth_bands(log_mel: Tensor, coefficients: int) -> Tensor:
+    """The broad shape of `(batch, n_mels, frames)`: what its first cepstral coefficients tell.
+
+    The harmonics of the voice and the chance in noise are finer than the formants that tell one
+    sound from another. What is left without them hardly knows the pitch, and loses few words.
+
+    Args:
+        log_mel: mels, or a difference of mels.
+        coefficients: of the discrete cosine transform over the bands, that are kept.
+    """
+    n_mels = log_mel.shape[1]
+    band = torch.arange(n_mels, device=log_mel.device, dtype=torch.float32) + 0.5
+    order = torch.arange(coefficients, device=log_mel.device, dtype=torch.float32)
+    basis = torch.cos(math.pi / n_mels * order[:, None] * band)  # (coefficients, n_mels)
+    basis = functional.normalize(basis, dim=-1)
+    return (basis.T @ basis).to(log_mel.dtype) @ log_mel
 
 
 class ChannelNorm(nn.Module):

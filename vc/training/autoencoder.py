@@ -22,14 +22,21 @@ from vc.checkpoint import load_autoencoder, save_checkpoint
 from vc.config import AutoencoderConfig, DataConfig, FeatureConfig, OptimizerConfig, RunConfig
 from vc.losses import contrastive_loss, margin_softmax_loss
 from vc.model.autoencoder import Autoencoder, Latent
-from vc.model.layers import instance_norm
+from vc.model.layers import instance_norm, smooth_bands
 from vc.model.speaker_encoder import split_embedding
 from vc.training.data import Segments, SpeechData, load_noise
 from vc.training.discriminators import MelDiscriminator, discriminator_loss, generator_loss
-from vc.training.loop import apply_gradients, frozen, make_optimizer, update_average
-from vc.training.perturb import PerturbConfig, perturb
+from vc.training.loop import (
+    apply_gradients,
+    frozen,
+    make_optimizer,
+    start_from,
+    update_average,
+)
+from vc.training.perturb import PerturbConfig, draw_voices, perturb, resize
 from vc.training.phones import PhoneHead, PhoneLabels
 
+_ENVELOPE_COEFFICIENTS = 14  # cepstral, that the envelope loss looks at
 _STATISTICS_SHARE = 0.3  # of spectral statistics beside the learnt identity, in a speaker distance
 
 
@@ -38,6 +45,7 @@ class AutoencoderLossConfig:
     """Weights of the losses; 0 turns one off and saves its cost."""
 
     reconstruction: float = 1.0
+    envelope: float = 0.0  # the same after smoothing over the bands: where the words are
     bottleneck: float = 0.0  # what the bottleneck asks for its content (see vc/model/bottleneck.py)
     content_again: float = 0.0  # content read from the rebuilt mel is the same (AutoVC's loss)
     speaker: float = 0.05  # the speaker vector names the training speaker
@@ -83,7 +91,7 @@ class AutoencoderTask:
         torch.manual_seed(recipe.run.seed)
         self.model = Autoencoder(config, recipe.features).to(device)
         if recipe.run.initial:
-            self.model.load_state_dict(load_autoencoder(Path(recipe.run.initial)).state_dict())
+            start_from(self.model, load_autoencoder(Path(recipe.run.initial)), recipe.run.fresh)
         else:
             stride = max(1, len(self.train_data.log_mel) // 200_000)
             mels = self.train_data.log_mel[::stride].float()
@@ -133,8 +141,19 @@ class AutoencoderTask:
         partners = np.array([self.train_data.draw_partner(generator, int(c)) for c in clips])
         source = self._cut(self.train_data, generator, clips)
         reference = self._cut(self.train_data, generator, partners)
+        strength = self.recipe.perturb.new_voices
+        factor = torch.ones(len(clips))
+        if strength:
+            factor = torch.from_numpy(draw_voices(generator, len(clips), strength)).float()
+            source, reference = (
+                s._replace(
+                    log_mel=resize(s.log_mel, factor.to(self.device)),
+                    log_f0=s.log_f0 - factor.log().to(self.device)[:, None],
+                )
+                for s in (source, reference)
+            )
         with self._autocast():
-            losses, real, fake = self._losses(source, reference, generator, step)
+            losses, real, fake = self._losses(source, reference, factor == 1, generator, step)
             if self.phones is not None and step % 2 == 0:
                 losses["ctc"] = self._ctc_loss(generator, step)
         total = torch.stack([getattr(weights, k) * v for k, v in losses.items()]).sum()
@@ -151,10 +170,14 @@ class AutoencoderTask:
         self,
         source: Segments,
         reference: Segments,
+        known: Tensor,
         generator: np.random.Generator,
         step: int,
     ) -> tuple[dict[str, Tensor], Judged | None, Judged | None]:
-        """Losses by configuration name, and the real and decoded mels to show a discriminator."""
+        """Losses by configuration name, and the real and decoded mels to show a discriminator.
+
+        `known` `(batch,)` tells which clips have their speaker's own voice.
+        """
         weights, model = self.recipe.loss, self.model
         views = 2 if weights.contrastive and step % 2 else 1
         perturbed = torch.cat([self._perturb(source.log_mel, generator) for _ in range(views)])
@@ -163,15 +186,18 @@ class AutoencoderTask:
         bottled = model.squeeze(encoded)
         latent = Latent(bottled.content, speaker)
         rebuilt = model.decode(latent, source.log_f0, source.voiced)
-        losses = {"reconstruction": (rebuilt - source.log_mel).abs().mean()}
+        difference = rebuilt - source.log_mel
+        losses = {"reconstruction": difference.abs().mean()}
+        if weights.envelope:
+            losses["envelope"] = smooth_bands(difference, _ENVELOPE_COEFFICIENTS).abs().mean()
         if weights.bottleneck:
             losses["bottleneck"] = bottled.loss
         if weights.content_again:
             again = model.content_encoder(model.normalize(rebuilt))
             losses["content_again"] = (again - encoded).abs().mean()
-        if weights.speaker:
-            labels = torch.from_numpy(self.train_data.speaker_of)[source.clips.cpu()]
-            identity = split_embedding(speaker, model.config).identity
+        if weights.speaker and known.any():
+            labels = torch.from_numpy(self.train_data.speaker_of)[source.clips.cpu()][known]
+            identity = split_embedding(speaker, model.config).identity[known.to(self.device)]
             classes = functional.normalize(self.classes.weight, dim=-1)
             cosines = functional.linear(identity, classes)
             losses["speaker"] = margin_softmax_loss(cosines.float(), labels.to(self.device))

@@ -14,7 +14,7 @@ from vc.checkpoint import load_denoiser, save_checkpoint
 from vc.config import DataConfig, DenoiserConfig, FeatureConfig, OptimizerConfig, RunConfig
 from vc.model.denoiser import Denoiser, denoising_loss
 from vc.training.data import SpeechData, load_noise
-from vc.training.loop import apply_gradients, make_optimizer, update_average
+from vc.training.loop import apply_gradients, make_optimizer, start_from, update_average
 from vc.training.perturb import made_up_noise, mix_noise
 
 
@@ -47,7 +47,7 @@ class DenoiserTask:
         self.denoiser = Denoiser(recipe.denoiser, recipe.features).to(device)
         if recipe.run.initial:
             initial = load_denoiser(Path(recipe.run.initial))
-            self.denoiser.load_state_dict(initial.state_dict())
+            start_from(self.denoiser, initial, recipe.run.fresh)
         self.average = copy.deepcopy(self.denoiser).eval().requires_grad_(False)
         self.modules: dict[str, nn.Module] = {"denoiser": self.denoiser, "average": self.average}
         self.optimizers = {"denoiser": make_optimizer(self.denoiser.parameters(), recipe.optimizer)}

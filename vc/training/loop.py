@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from vc.config import OptimizerConfig, RunConfig
-from vc.errors import CheckpointError
+from vc.errors import CheckpointError, ConfigError
 from vc.training.data import SpeechData
 
 STATE_FILE = "state.safetensors"
@@ -127,6 +127,29 @@ def apply_gradients(
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return norm
+
+
+def start_from(module: nn.Module, initial: nn.Module, fresh: tuple[str, ...] = ()) -> None:
+    """Give `module` the weights of `initial`, but for the parts that are to start anew.
+
+    Args:
+        module: to be trained.
+        initial: of the same kind; its fresh parts may have other shapes.
+        fresh: names of parts, such as "content_encoder" or "decoder.embed".
+
+    Raises:
+        ConfigError: a fresh part does not exist, or another one does not fit.
+    """
+    ours, theirs = module.state_dict(), initial.state_dict()
+    for part in fresh:
+        if not any(name.startswith(f"{part}.") for name in ours):
+            raise ConfigError(f"run.fresh: the model has no part '{part}'")
+    for name, value in ours.items():
+        if any(name.startswith(f"{part}.") for part in fresh):
+            continue
+        if name not in theirs or theirs[name].shape != value.shape:
+            raise ConfigError(f"run.initial: '{name}' does not fit; name its part in run.fresh")
+        value.copy_(theirs[name])
 
 
 @contextmanager

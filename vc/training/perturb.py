@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -25,6 +26,7 @@ class PerturbConfig:
     noise_snr_db: tuple[float, ...] = (5.0, 30.0)  # lowest and highest
     mask_probability: float = 0.3  # of hiding one short stretch of frames
     mask_frames: int = 6
+    new_voices: float = 0.0  # largest stretch (as `resize`) that makes other voices of the speakers
 
 
 def perturb(
@@ -41,7 +43,8 @@ def perturb(
     if config.noise_probability > 0:
         log_mel = _add_noise(log_mel, config, noise_mel)
     if config.resize > 0:
-        log_mel = _resize(log_mel, config.resize)
+        factor = (torch.rand(len(log_mel), device=log_mel.device) * 2 - 1) * config.resize
+        log_mel = resize(log_mel, factor.exp())
     if config.equalizer > 0:
         log_mel = log_mel + _random_curve(log_mel, config.equalizer)
     log_mel = log_mel.clamp(min=math.log(log_floor))
@@ -50,10 +53,15 @@ def perturb(
     return log_mel
 
 
-def _resize(log_mel: Tensor, strength: float) -> Tensor:
-    """Stretch or squeeze the mel axis by a random factor a clip (formants and harmonics move)."""
+def resize(log_mel: Tensor, factor: Tensor) -> Tensor:
+    """Squeeze the mel axis of each clip by its factor: formants and harmonics move down.
+
+    Args:
+        log_mel: `(batch, n_mels, frames)`.
+        factor: `(batch,)`; below 1 they move up.
+    """
     batch, n_mels, frames = log_mel.shape
-    factor = torch.exp((torch.rand(batch, 1, device=log_mel.device) * 2 - 1) * strength)
+    factor = factor.unsqueeze(-1)
     position = (torch.arange(n_mels, device=log_mel.device) * factor).clamp(max=n_mels - 1)
     low = position.floor().long().clamp(max=n_mels - 2)  # (B, M)
     share = (position - low).unsqueeze(-1)
@@ -61,6 +69,17 @@ def _resize(log_mel: Tensor, strength: float) -> Tensor:
     below = log_mel.gather(1, low.unsqueeze(-1).expand(expand))
     above = log_mel.gather(1, (low + 1).unsqueeze(-1).expand(expand))
     return below + share * (above - below)
+
+
+def draw_voices(generator: np.random.Generator, count: int, strength: float) -> np.ndarray:
+    """Factors for `resize` that make new voices of half of `count` clips; 1.0 for the others.
+
+    A longer or shorter vocal tract and another pitch make another speaker, to all ears but the
+    speaker's own (vocal tract length perturbation, Jaitly & Hinton 2013). What is learnt
+    for more voices holds better for strangers.
+    """
+    factor = np.exp(generator.uniform(-strength, strength, count))
+    return np.where(generator.random(count) < 0.5, factor, 1.0)
 
 
 def _random_curve(log_mel: Tensor, deviation: float, knots: int = 6) -> Tensor:

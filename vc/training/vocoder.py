@@ -26,7 +26,7 @@ from vc.training.discriminators import (
     feature_matching_loss,
     generator_loss,
 )
-from vc.training.loop import apply_gradients, frozen, make_optimizer, update_average
+from vc.training.loop import apply_gradients, frozen, make_optimizer, start_from, update_average
 from vc.vocoder.source_filter import SourceFilterVocoder
 
 _EDGE_FRAMES = 2  # a segment's ends miss their neighbours: no loss there
@@ -66,7 +66,7 @@ class VocoderTask:
         self.vocoder = SourceFilterVocoder(recipe.vocoder, recipe.features).to(device)
         if recipe.run.initial:
             initial = load_vocoder(Path(recipe.run.initial))
-            self.vocoder.load_state_dict(initial.state_dict())
+            start_from(self.vocoder, initial, recipe.run.fresh)
         self.average = copy.deepcopy(self.vocoder).requires_grad_(False)
         self.discriminator = SpectrogramDiscriminator().to(device)
         self.autoencoder = (
