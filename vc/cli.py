@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -78,6 +79,15 @@ def _parser() -> argparse.ArgumentParser:
     voice.add_argument("--denoise", action="store_true", help="take background noise out first")
     _add_checkpoint(voice)
     voice.set_defaults(run=_voice)
+
+    adapt = commands.add_parser("adapt", help="tune a voice on minutes of one speaker's clips")
+    adapt.add_argument("clips", type=Path, nargs="+", help="folders or files of one speaker")
+    adapt.add_argument("-o", "--output", type=Path, required=True, help="NAME.voice")
+    adapt.add_argument("--name", help="what to call the voice; the output's name by default")
+    adapt.add_argument("--steps", type=int, default=300, help="of tuning (300)")
+    adapt.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+    _add_checkpoint(adapt)
+    adapt.set_defaults(run=_adapt)
 
     invent = commands.add_parser("new-voice", help="invent a voice that belongs to nobody")
     invent.add_argument("--seed", type=int, default=0, help="another number, another voice")
@@ -261,19 +271,22 @@ def _above_zero(text: str) -> float:
     return value
 
 
-def _convert(options: argparse.Namespace) -> int:
+@contextmanager
+def _progress_bar(what: str, quiet: bool) -> Iterator[Callable[[float], None]]:
+    """Show the share done, 0 to 1, that is passed to what this yields."""
     from tqdm import tqdm
 
+    with tqdm(total=100, desc=what, unit="%", disable=quiet, leave=False) as bar:
+        yield lambda share: bar.update(round(100 * share) - bar.n) and None
+
+
+def _convert(options: argparse.Namespace) -> int:
     from vc.audio import check_writable
     from vc.blockwise import convert_file
     from vc.convert import load
 
     check_writable(options.output)
-    with tqdm(total=100, desc="converting", unit="%", disable=options.quiet, leave=False) as bar:
-
-        def show(share: float) -> None:
-            bar.update(round(100 * share) - bar.n)
-
+    with _progress_bar("converting", options.quiet) as show:
         converter = load(options.checkpoint, vocoder=options.vocoder)
         done = convert_file(
             converter,
@@ -344,6 +357,42 @@ def _voice(options: argparse.Namespace) -> None:
     voice = converter.voice(options.references, name, options.denoise)
     save_voice(options.output, voice, converter.model_sha256)
     print(f"{options.output}: the voice '{voice.name}'")
+
+
+def _adapt(options: argparse.Namespace) -> None:
+    from vc.adapt import MIN_TUNING_S, adapt_voice
+    from vc.audio import find_audio
+    from vc.convert import load
+    from vc.voice import check_voice_name, save_voice
+
+    check_voice_name(options.output)
+    if options.steps < 1:
+        raise VCError("--steps must be at least 1")
+    files: list[Path] = []
+    for place in options.clips:
+        found = find_audio(place) if place.is_dir() else [place]
+        if not found:
+            raise VCError(f"{place}: no audio files in this folder; name another")
+        files += found
+    converter = load(options.checkpoint, vocoder="griffin-lim")  # a voice needs no vocoder
+    with _progress_bar("listening and tuning", options.quiet) as show:
+        name = options.name or options.output.stem
+        result = adapt_voice(converter, files, name, options.steps, progress=show)
+    save_voice(options.output, result.voice, converter.model_sha256)
+    if options.quiet:
+        return
+    for file, reason in result.left_out:
+        print(f"left out: {reason if file in reason else f'{file}: {reason}'}", file=sys.stderr)
+    print(f"{options.output}: the voice '{result.voice.name}'")
+    heard = f"{result.clips} clips, {result.speech_s:.0f} s"
+    if result.average_error_db is None or result.tuned_error_db is None:
+        print(f"{heard}: too little to tune (5 clips, {MIN_TUNING_S:.0f} s); kept their average")
+        return
+    kept = "tuned" if result.is_tuned else "average"
+    print(
+        f"{heard}; held-out clips are rebuilt {result.average_error_db:.2f} dB off by the average "
+        f"embedding, {result.tuned_error_db:.2f} dB with the tuned one; kept the {kept} one"
+    )
 
 
 def _new_voice(options: argparse.Namespace) -> None:

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import make_voice
+from vc.adapt import adapt_voice
+from vc.audio import Audio, write_audio
+from vc.cli import main
+from vc.convert import Converter
+from vc.errors import VoiceError
+from vc.model.speaker_encoder import split_embedding
+from vc.voice import load_voice
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("speaker")
+    for number in range(6):
+        waveform = make_voice(150.0, seconds=5.0, seed=number).astype(np.float32)
+        write_audio(folder / f"{number}.wav", Audio(waveform, 16_000))
+    return folder
+
+
+def test_a_tuned_voice_rebuilds_clips_it_never_saw_better(tiny: Converter, clips: Path) -> None:
+    before = {k: v.clone() for k, v in tiny.autoencoder.state_dict().items()}
+    shares: list[float] = []
+    result = adapt_voice(tiny, sorted(clips.iterdir()), "she", 30, progress=shares.append)
+    assert result.is_tuned
+    assert result.tuned_error_db is not None
+    assert result.average_error_db is not None
+    assert result.tuned_error_db < result.average_error_db
+    assert result.voice.name == "she"
+    assert result.voice.pitch is not None
+    identity = split_embedding(result.voice.speaker_embedding[None], tiny.autoencoder.config)[0]
+    torch.testing.assert_close(identity.norm(), torch.tensor(1.0))
+    assert shares == sorted(shares)
+    assert shares[-1] == 1.0
+    # the model itself is not touched, and the same clips give the same voice
+    assert all(torch.equal(v, before[k]) for k, v in tiny.autoencoder.state_dict().items())
+    again = adapt_voice(tiny, sorted(clips.iterdir()), "she", 30)
+    assert torch.equal(again.voice.speaker_embedding, result.voice.speaker_embedding)
+
+
+def test_what_gets_worse_is_not_kept(
+    tiny: Converter, clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vc.adapt._LEARNING_RATE", 30.0)
+    result = adapt_voice(tiny, sorted(clips.iterdir()), steps=3)
+    assert not result.is_tuned
+    average = tiny.voice(sorted(clips.iterdir()))
+    assert torch.equal(result.voice.speaker_embedding, average.speaker_embedding)
+
+
+def test_little_speech_gives_the_average_voice(tiny: Converter, clips: Path) -> None:
+    result = adapt_voice(tiny, sorted(clips.iterdir())[:2])
+    assert not result.is_tuned
+    assert result.tuned_error_db is None
+    average = tiny.voice(sorted(clips.iterdir())[:2])
+    assert torch.equal(result.voice.speaker_embedding, average.speaker_embedding)
+
+
+def test_bad_clips_are_named_and_left_out(tiny: Converter, clips: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"no sound")
+    result = adapt_voice(tiny, [bad, *sorted(clips.iterdir())[:2]])
+    assert result.clips == 2
+    assert [file for file, _ in result.left_out] == [str(bad)]
+    with pytest.raises(VoiceError, match=r"bad\.wav"):
+        adapt_voice(tiny, [bad])
+
+
+def test_adapting_on_the_command_line(
+    tiny: Converter,
+    tiny_checkpoint: Path,
+    clips: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    kept = tmp_path / "her.voice"
+    arguments = ["adapt", str(clips), "-o", str(kept), "--steps", "5"]
+    assert main([*arguments, "--checkpoint", str(tiny_checkpoint)]) == 0
+    assert "held-out clips are rebuilt" in capsys.readouterr().out
+    assert load_voice(kept, tiny.model_sha256).name == "her"
+    (tmp_path / "empty").mkdir()
+    assert main(["adapt", str(tmp_path / "empty"), "-o", str(kept)]) == 2
+    assert "no audio files" in capsys.readouterr().err
+    assert main(["adapt", str(clips), "-o", str(tmp_path / "her.wav")]) == 2
+    assert "her.wav" in capsys.readouterr().err

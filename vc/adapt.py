@@ -1,0 +1,197 @@
+"""Adapt the model to one voice: tune the speaker embedding on minutes of the speaker's clips.
+
+An embedding that was only listened to (`Converter.voice`) is what the speaker encoder makes of the
+clips. Here it goes on from there, by gradient through the frozen decoder, to what rebuilds the
+speaker's own clips best: a textual inversion (Gal et al. 2022, arXiv:2208.01618) for voices. No
+weight of the model changes, so the result is a voice file like any other. Every fifth clip is held
+out; on these the tuned embedding must beat the average one, or the average is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vc.audio import Audio, check_speech, normalize_level, read_audio, resample, trim_silence
+from vc.convert import Converter
+from vc.errors import AudioError, VoiceError
+from vc.model.autoencoder import Autoencoder, Latent
+from vc.model.layers import smooth_bands
+from vc.model.speaker_encoder import split_embedding
+from vc.pitch import estimate_f0, interpolate_log_f0
+from vc.voice import Voice
+
+MIN_TUNING_S = 20.0  # with less speech than this, tuning would learn the clips, not the voice
+_HELD_OUT = 5  # every so many clips one is held out
+_WINDOW_FRAMES, _BATCH_SIZE, _LEARNING_RATE = 128, 8, 1e-2
+_ENVELOPE_COEFFICIENTS = 14
+_DB = 20 / np.log(10)  # of one natural-log unit of magnitude
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """A voice, and what was gained by tuning it."""
+
+    voice: Voice  # the better one
+    is_tuned: bool
+    average_error_db: float | None  # of held-out clips rebuilt with the average embedding
+    tuned_error_db: float | None  # the same with the tuned one; None: too little speech to tune
+    clips: int
+    speech_s: float
+    left_out: list[tuple[str, str]]  # (file, reason)
+
+
+@dataclass(frozen=True)
+class _Clip:
+    """What is known of one clip; `content` is read once, since its encoder does not change."""
+
+    content: Tensor  # (content_dim, content_frames)
+    log_mel: Tensor  # (n_mels, frames)
+    log_f0: Tensor  # (frames,)
+    voiced: Tensor  # (frames,)
+
+
+def adapt_voice(
+    converter: Converter,
+    files: Sequence[Path],
+    name: str = "",
+    steps: int = 300,
+    seed: int = 0,
+    progress: Callable[[float], None] | None = None,
+) -> Adaptation:
+    """The best embedding for the voice in `files`.
+
+    Args:
+        converter: its autoencoder is the model that is adapted to.
+        files: clips of one speaker, a minute or more in all.
+        name: what to call the voice.
+        steps: of gradient descent.
+        seed: of the order in which pieces are looked at.
+        progress: called with the share done, 0 to 1.
+
+    Raises:
+        VoiceError: no clip can be used; the first reason is given.
+    """
+    progress = progress or (lambda share: None)
+    heard: list[Audio] = []
+    left_out: list[tuple[str, str]] = []
+    for file in files:
+        try:
+            audio = read_audio(file)
+            check_speech(audio, str(file))
+            heard.append(audio)
+        except AudioError as error:
+            left_out.append((str(file), str(error)))
+    if not heard:
+        raise VoiceError(left_out[0][1] if left_out else "no clip of the voice was given")
+    everything = converter.voice(heard, name)
+    speech_s = sum(audio.duration_s for audio in heard)
+    found = Adaptation(everything, False, None, None, len(heard), speech_s, left_out)
+    held_out, kept = heard[_HELD_OUT - 1 :: _HELD_OUT], list(heard)
+    del kept[_HELD_OUT - 1 :: _HELD_OUT]
+    if not held_out or sum(audio.duration_s for audio in kept) < MIN_TUNING_S:
+        progress(1.0)
+        return found
+    clips = []
+    for number, audio in enumerate([*kept, *held_out], 1):
+        clips.append(_clip(converter, audio))
+        progress(0.3 * number / len(heard))
+    average = converter.voice(kept, name)
+    start = average.speaker_embedding.to(converter.device)
+    tuned = _tune(converter.autoencoder, clips[: len(kept)], start, steps, seed, progress)
+    errors = [_error_db(converter.autoencoder, clips[len(kept) :], e) for e in (start, tuned)]
+    found = replace(found, average_error_db=errors[0], tuned_error_db=errors[1])
+    progress(1.0)
+    if errors[1] >= errors[0]:
+        return found
+    return replace(found, voice=replace(everything, speaker_embedding=tuned.cpu()), is_tuned=True)
+
+
+@torch.inference_mode()
+def _clip(converter: Converter, audio: Audio) -> _Clip:
+    features = converter.features
+    waveform = resample(audio.waveform, audio.sample_rate, features.sample_rate)
+    waveform = normalize_level(waveform, features.sample_rate, features.level_db)
+    waveform = trim_silence(waveform, features.sample_rate)
+    f0 = estimate_f0(waveform, features)
+    device = converter.device
+    log_mel = converter.log_mel(torch.from_numpy(waveform)[None].to(device))
+    content = converter.autoencoder.encode_content(log_mel)
+    return _Clip(
+        content[0],
+        log_mel[0],
+        torch.from_numpy(interpolate_log_f0(f0)).to(device),
+        torch.from_numpy((f0 > 0).astype(np.float32)).to(device),
+    )
+
+
+def _tune(
+    model: Autoencoder,
+    clips: Sequence[_Clip],
+    start: Tensor,
+    steps: int,
+    seed: int,
+    progress: Callable[[float], None],
+) -> Tensor:
+    """The embedding `(embedding_dim,)` that rebuilds the clips best, searched from `start`."""
+    generator = np.random.default_rng(seed)
+    lengths = np.array([clip.log_mel.shape[-1] for clip in clips], float)
+    embedding = start.clone().requires_grad_(True)
+    optimizer = torch.optim.Adam([embedding], lr=_LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for step in range(steps):
+        chosen = generator.choice(len(clips), _BATCH_SIZE, p=lengths / lengths.sum())
+        pieces = [_cut(clips[i], model.config.content_stride, generator) for i in chosen]
+        content, log_mel, log_f0, voiced = (torch.stack(part) for part in zip(*pieces, strict=True))
+        speaker = _on_sphere(embedding, model).expand(_BATCH_SIZE, -1)
+        error = model.decode(Latent(content, speaker), log_f0, voiced) - log_mel
+        loss = error.abs().mean() + smooth_bands(error, _ENVELOPE_COEFFICIENTS).abs().mean()
+        (embedding.grad,) = torch.autograd.grad(loss, [embedding])
+        optimizer.step()
+        schedule.step()
+        progress(0.3 + 0.7 * (step + 1) / steps)
+    return _on_sphere(embedding.detach(), model)
+
+
+def _cut(
+    clip: _Clip, stride: int, generator: np.random.Generator
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A piece of one length; a shorter clip is repeated until it fills it."""
+    whole = max(1, clip.log_mel.shape[-1] // stride)  # content frames
+    wanted = _WINDOW_FRAMES // stride
+    first = generator.integers(max(1, whole - wanted + 1))
+    content_rows = torch.from_numpy((first + np.arange(wanted)) % whole)
+    rows = (content_rows[:, None] * stride + torch.arange(stride)).flatten()
+    rows = rows.clamp(max=clip.log_mel.shape[-1] - 1)
+    return (
+        clip.content[:, content_rows],
+        clip.log_mel[:, rows],
+        clip.log_f0[rows],
+        clip.voiced[rows],
+    )
+
+
+def _on_sphere(embedding: Tensor, model: Autoencoder) -> Tensor:
+    """`(embedding_dim,)` with a learnt part of length 1, as the decoder knows it."""
+    parts = split_embedding(embedding[None], model.config)
+    if not model.config.speaker_statistics:
+        return functional.normalize(parts.identity, dim=-1)[0]
+    return torch.cat([functional.normalize(parts.identity, dim=-1), *parts[1:]], dim=-1)[0]
+
+
+@torch.inference_mode()
+def _error_db(model: Autoencoder, clips: Sequence[_Clip], embedding: Tensor) -> float:
+    """Mean distance of the clips' mels from those rebuilt with one embedding, in dB."""
+    total, frames = 0.0, 0
+    for clip in clips:
+        latent = Latent(clip.content[None], embedding[None])
+        rebuilt = model.decode(latent, clip.log_f0[None], clip.voiced[None])
+        total += float((rebuilt[0] - clip.log_mel).abs().mean(dim=0).sum())
+        frames += clip.log_mel.shape[-1]
+    return total / frames * _DB
