@@ -3,6 +3,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,15 +21,22 @@ from tests.conftest import (
     hold_out_last_voice,
 )
 from vc.checkpoint import inspect_checkpoint, load_autoencoder, load_vocoder
-from vc.config import DataConfig, FeatureConfig, OptimizerConfig, RunConfig
+from vc.config import (
+    DataConfig,
+    FeatureConfig,
+    OptimizerConfig,
+    RunConfig,
+    from_dict,
+    read_recipe,
+)
 from vc.corpus import prepare
 from vc.errors import CheckpointError, ConfigError, DataError
 from vc.losses import contrastive_loss, margin_softmax_loss, multi_resolution_stft_loss
 from vc.training.autoencoder import AutoencoderLossConfig, AutoencoderRecipe, AutoencoderTask
 from vc.training.denoiser import DenoiserRecipe, DenoiserTask
-from vc.training.loop import Task, fit, learning_rate
+from vc.training.loop import LOG_FILE, Task, fit, learning_rate, measure_step_s, state_tensors
 from vc.training.perturb import PerturbConfig, draw_voices, perturb
-from vc.training.run import pick_device, train
+from vc.training.run import PLAN_FILE, find_recipe, pick_device, recipe_names, train
 from vc.training.vocoder import VocoderLossConfig, VocoderRecipe, VocoderTask
 
 CPU = torch.device("cpu")
@@ -90,6 +100,40 @@ def test_a_stop_signal_ends_the_step_and_keeps_everything(cache: Path, tmp_path:
     fit(autoencoder_task(cache), RUN, tmp_path / "stopped")
     fit(autoencoder_task(cache), RUN, tmp_path / "whole")
     assert state(tmp_path / "stopped") == state(tmp_path / "whole")
+
+
+def test_a_run_that_is_killed_again_and_again_ends_as_if_undisturbed(
+    cache: Path, tmp_path: Path
+) -> None:
+    settings = {"log_every": 2, "checkpoint_every": 2, "validate_every": 4, "steps": 12}
+    overrides = [f"run.{key}={value}" for key, value in settings.items()]
+    overrides += ["data.batch_size=2", "data.segment_frames=32"]
+
+    def start(output: Path) -> subprocess.Popen[bytes]:
+        changes = [part for change in overrides for part in ("--set", change)]
+        command = ["-m", "vc", "train", "tiny", "--cache", str(cache), "-o", str(output)]
+        return subprocess.Popen(
+            [sys.executable, *command, *changes, "--device", "cpu"], stderr=subprocess.DEVNULL
+        )
+
+    train(Path("tiny"), cache, tmp_path / "whole", overrides, CPU, lambda text: None)
+    killed = tmp_path / "killed"
+    for step in (2, 6, 8):  # after this much is safe, at whatever moment follows
+        process = start(killed)
+        while process.poll() is None and not _logged(killed, step):
+            time.sleep(0.005)
+        process.kill()
+        process.wait()
+    assert start(killed).wait() == 0
+    names = {file.name for file in (tmp_path / "whole").iterdir()}
+    assert {file.name for file in killed.iterdir()} == names
+    for name in names:
+        assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+def _logged(folder: Path, step: int) -> bool:
+    log = folder / LOG_FILE
+    return log.exists() and f'"step": {step},' in log.read_text()
 
 
 def test_what_is_exported_can_be_loaded(cache: Path, tmp_path: Path) -> None:
@@ -212,6 +256,46 @@ def test_recipe_file_trains(cache: Path, tmp_path: Path) -> None:
     recipe.write_text("[run]\nsteps = 1\n")
     with pytest.raises(ConfigError, match="kind"):
         train(recipe, cache, tmp_path / "out", [], CPU, said.append)
+
+
+def test_recipes_are_found_by_name_and_are_whole() -> None:
+    assert {"tiny", "small", "default", "large", "vocoder"} <= set(recipe_names())
+    for name in recipe_names():
+        values = read_recipe(find_recipe(Path(name)))
+        kind = {"autoencoder": AutoencoderRecipe, "vocoder": VocoderRecipe}[values.pop("kind")]
+        from_dict(kind, values)
+    with pytest.raises(ConfigError, match="tiny"):
+        find_recipe(Path("tinny"))
+
+
+def test_trying_steps_out_leaves_the_task_as_it_was(cache: Path) -> None:
+    task = autoencoder_task(cache)
+    before = {k: v.clone() for k, v in state_tensors(task).items()}
+    assert measure_step_s(task, RUN) > 0
+    after = state_tensors(task)
+    assert after.keys() == before.keys()
+    assert all(torch.equal(v, before[k]) for k, v in after.items())
+
+
+def test_a_time_budget_plans_the_steps_and_a_resumed_run_keeps_them(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    settings = ["run.log_every=1", "data.batch_size=2", "autoencoder.width=32"]
+
+    def run(minutes: float) -> None:
+        train(Path("tiny"), cache, tmp_path, settings, CPU, said.append, minutes)
+
+    monkeypatch.setattr("vc.training.run.measure_step_s", lambda task, run: 10.0)
+    run(1.0)
+    planned = json.loads((tmp_path / PLAN_FILE).read_text())["steps"]
+    assert 4 <= planned <= 5  # of 10 s each, in a minute less what loading took
+    assert f"{planned} steps" in said[-1]
+    assert inspect_checkpoint(tmp_path).step == planned
+    run(100.0)
+    assert f"{planned} steps" in said[-1]
+    with pytest.raises(ConfigError, match="minutes"):
+        run(0.0)
 
 
 def test_unusable_device_is_refused() -> None:

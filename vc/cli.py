@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -125,10 +126,17 @@ def _parser() -> argparse.ArgumentParser:
     prepare.set_defaults(run=_prepare)
 
     train = commands.add_parser("train", help="train the network that a recipe describes")
-    train.add_argument("recipe", type=Path, help="TOML file of a network")
-    train.add_argument("--cache", type=Path, required=True, help="folder that `vc prepare` wrote")
+    train.add_argument(
+        "recipe", type=Path, help="tiny, small, default, large or vocoder, or a TOML file"
+    )
+    speech = train.add_mutually_exclusive_group(required=True)
+    speech.add_argument("--cache", type=Path, help="folder that `vc prepare` wrote")
+    speech.add_argument("--corpus", type=Path, help="folder to prepare first, into OUTPUT/cache")
     train.add_argument("-o", "--output", type=Path, required=True, help="run folder; resumes")
     train.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    train.add_argument(
+        "--minutes", type=float, help="plan to end in this time instead of the recipe's steps"
+    )
     train.add_argument("--device", default="auto", help="auto (default), cpu, cuda, mps")
     train.set_defaults(run=_train)
 
@@ -492,10 +500,21 @@ def _prepare(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
-    from vc.training.run import pick_device, train
+    from vc.training.run import find_recipe, pick_device, train
 
     device = pick_device(options.device)
-    metrics = train(options.recipe, options.cache, options.output, options.set, device, print)
+    recipe = find_recipe(options.recipe)
+    cache, minutes = options.cache, options.minutes
+    if options.corpus:
+        from vc.config import FeatureConfig
+        from vc.corpus import prepare
+
+        started = time.monotonic()
+        cache = options.output / "cache"
+        prepare(options.corpus, cache, FeatureConfig())
+        if minutes is not None:
+            minutes -= (time.monotonic() - started) / 60
+    metrics = train(recipe, cache, options.output, options.set, device, print, minutes)
     for name, value in metrics.items():
         print(f"{name}: {value:.4f}")
 

@@ -11,10 +11,11 @@ import json
 import math
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -28,11 +29,13 @@ from vc.errors import CheckpointError, ConfigError
 from vc.training.data import SpeechData
 
 STATE_FILE = "state.safetensors"
+LOG_FILE = "log.jsonl"
 
 
 class Task(Protocol):
     """One thing to train."""
 
+    recipe: Any  # with `run`, its RunConfig; the schedule is read from there at every step
     train_data: SpeechData
     modules: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
@@ -58,13 +61,14 @@ def fit(task: Task, run: RunConfig, output: Path) -> dict[str, float]:
     Args:
         task: what to train.
         run: how long, how often.
-        output: folder for state, log (`log.jsonl`) and the exported checkpoint.
+        output: folder for state, log (JSON Lines) and the exported checkpoint.
 
     Returns:
         The last validation's figures.
     """
     output.mkdir(parents=True, exist_ok=True)
     first = load_state(task, output / STATE_FILE)
+    _cut_log(output, first)
     metrics: dict[str, float] = {}
     averages = _Averages()
     bar = tqdm(range(first, run.steps), initial=first, total=run.steps, unit="step")
@@ -89,6 +93,26 @@ def fit(task: Task, run: RunConfig, output: Path) -> dict[str, float]:
             if last:
                 break
     return metrics
+
+
+def measure_step_s(task: Task, run: RunConfig) -> float:
+    """Mean seconds of a step, its share of validation included; the task is left as it was.
+
+    Steps are tried all over the schedule, since losses that begin later make it slower.
+    """
+    kept = {name: tensor.clone() for name, tensor in state_tensors(task).items()}
+    tried = [0, *np.linspace(0, run.steps - 1, 8).astype(int).tolist()]
+    seconds = []
+    for step in tried:
+        torch.manual_seed(_step_seed(run.seed, step))
+        started = time.perf_counter()
+        task.train_step(step, np.random.default_rng((run.seed, step)))
+        seconds.append(time.perf_counter() - started)
+    started = time.perf_counter()
+    task.validate()
+    validation_s = time.perf_counter() - started
+    restore(task, kept)
+    return float(np.mean(seconds[1:])) + validation_s / run.validate_every  # the first warms up
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
@@ -175,16 +199,32 @@ def update_average(average: nn.Module, module: nn.Module, decay: float, step: in
         kept.copy_(buffer)
 
 
-def save_state(task: Task, path: Path, step: int) -> None:
-    """Write everything that resuming needs, whole or not at all."""
+def state_tensors(task: Task) -> dict[str, Tensor]:
+    """Weights and optimiser states by slash names: everything that resuming needs."""
     tensors: dict[str, Tensor] = {}
     for name, module in task.modules.items():
         tensors |= {f"module/{name}/{k}": v.contiguous() for k, v in module.state_dict().items()}
     for name, optimizer in task.optimizers.items():
         for index, state in optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer/{name}/{index}/{k}": v for k, v in state.items()}
+    return tensors
+
+
+def restore(task: Task, tensors: dict[str, Tensor]) -> None:
+    """Set weights and optimiser states to what `state_tensors` gave."""
+    for name, module in task.modules.items():
+        prefix = f"module/{name}/"
+        module.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        )
+    for name, optimizer in task.optimizers.items():
+        _load_optimizer(optimizer, f"optimizer/{name}/", tensors)
+
+
+def save_state(task: Task, path: Path, step: int) -> None:
+    """Write everything that resuming needs, whole or not at all."""
     beside = path.with_name(f".{path.name}.new")
-    save_file(tensors, beside, metadata={"step": str(step)})
+    save_file(state_tensors(task), beside, metadata={"step": str(step)})
     os.replace(beside, path)
 
 
@@ -200,13 +240,7 @@ def load_state(task: Task, path: Path) -> int:
         with safe_open(path, "pt") as file:
             step = int(file.metadata()["step"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        for name, module in task.modules.items():
-            prefix = f"module/{name}/"
-            module.load_state_dict(
-                {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
-            )
-        for name, optimizer in task.optimizers.items():
-            _load_optimizer(optimizer, f"optimizer/{name}/", tensors)
+        restore(task, tensors)
     except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
         raise CheckpointError(
             f"{path}: cannot resume from this state ({str(error).splitlines()[0]}); "
@@ -250,8 +284,25 @@ class _Averages:
 
 
 def _log(output: Path, row: dict[str, float]) -> None:
-    with (output / "log.jsonl").open("a", encoding="utf-8") as file:
+    with (output / LOG_FILE).open("a", encoding="utf-8") as file:
         file.write(json.dumps({k: round(v, 5) for k, v in row.items()}) + "\n")
+
+
+def _cut_log(output: Path, step: int) -> None:
+    """Take out what was logged after the step that the run goes on from: it will come again."""
+    path = output / LOG_FILE
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except ValueError:  # the process was killed while it wrote this line
+            break
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_text("".join(kept), encoding="utf-8")
+    os.replace(beside, path)
 
 
 @contextmanager

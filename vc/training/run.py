@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from vc.config import apply_overrides, from_dict, read_recipe
-from vc.errors import ConfigError
+from vc.config import RunConfig, apply_overrides, from_dict, read_recipe
+from vc.errors import CheckpointError, ConfigError
 from vc.training.autoencoder import AutoencoderRecipe, AutoencoderTask
 from vc.training.denoiser import DenoiserRecipe, DenoiserTask
-from vc.training.loop import Task, fit
+from vc.training.loop import Task, fit, measure_step_s
 from vc.training.vocoder import VocoderRecipe, VocoderTask
+
+PLAN_FILE = "plan.json"  # of a run with a time budget: how many steps
+_RECIPES = Path(__file__).parent.parent / "recipes"
+_MARGIN = 0.95  # of the time left; the rest is for checkpoints and a machine that slows down
 
 
 def train(
@@ -22,21 +29,27 @@ def train(
     overrides: list[str],
     device: torch.device,
     say: Callable[[str], None],
+    minutes: float | None = None,
 ) -> dict[str, float]:
     """Train what a recipe describes; resumes if `output` holds a state.
 
     Args:
-        recipe_file: TOML with `kind = "autoencoder"`, `"vocoder"` or `"denoiser"`.
+        recipe_file: TOML with `kind = "autoencoder"`, `"vocoder"` or `"denoiser"`, or the name of
+            a recipe that comes with the package (`recipe_names`).
         cache: folder that `vc prepare` wrote.
         output: folder for state, log and checkpoint.
         overrides: `section.key=value` strings.
         device: where to train.
         say: told in one sentence what is about to happen.
+        minutes: plan the schedule to end in this time, instead of the recipe's number of steps.
 
     Returns:
         The last validation's figures.
     """
-    values = apply_overrides(read_recipe(recipe_file), overrides)
+    started = time.monotonic()
+    if minutes is not None and not minutes > 0:
+        raise ConfigError("--minutes must be above 0")
+    values = apply_overrides(read_recipe(find_recipe(recipe_file)), overrides)
     kind = values.pop("kind", None)
     task: Task
     if kind == "autoencoder":
@@ -53,13 +66,57 @@ def train(
         task = DenoiserTask(denoiser, cache, device)
     else:
         raise ConfigError(f'{recipe_file}: needs kind = "autoencoder", "vocoder" or "denoiser"')
+    if minutes is not None:
+        steps = _planned_steps(task, run, output, 60 * minutes, started)
+        run = replace(run, steps=steps)
+        task.recipe = replace(task.recipe, run=run)
     parameters = sum(p.numel() for p in task.modules[kind].parameters())
+    budget = "" if minutes is None else f", planned to end in {minutes:g} minutes"
     say(
         f"{kind}: {task.train_data.hours:.1f} hours of {len(task.train_data.speakers)} speakers, "
         f"{parameters / 1e6:.1f} M parameters, {run.steps} steps of {data.batch_size} x "
-        f"{data.segment_frames} frames on {device}"
+        f"{data.segment_frames} frames on {device}{budget}"
     )
     return fit(task, run, output)
+
+
+def recipe_names() -> list[str]:
+    """Recipes that come with the package."""
+    return sorted(file.stem for file in _RECIPES.glob("*.toml"))
+
+
+def find_recipe(name: Path) -> Path:
+    """The file of a recipe that is given by its path, or by name.
+
+    Raises:
+        ConfigError: neither a file nor a known name.
+    """
+    if name.is_file():
+        return name
+    if str(name) in recipe_names():
+        return _RECIPES / f"{name}.toml"
+    known = ", ".join(recipe_names())
+    raise ConfigError(f"{name}: no such recipe; name a TOML file or one of {known}")
+
+
+def _planned_steps(
+    task: Task, run: RunConfig, output: Path, budget_s: float, started: float
+) -> int:
+    """How many steps fit into the time; a run that is resumed keeps its plan."""
+    plan = output / PLAN_FILE
+    if plan.exists():
+        try:
+            return int(json.loads(plan.read_text(encoding="utf-8"))["steps"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{plan}: damaged; choose another output folder") from error
+    step_s = measure_step_s(task, run)
+    left_s = budget_s - (time.monotonic() - started)
+    steps = max(1, int(_MARGIN * left_s / step_s))
+    output.mkdir(parents=True, exist_ok=True)
+    beside = plan.with_name(f".{plan.name}.new")
+    beside.write_text(json.dumps({"steps": steps}), encoding="utf-8")
+    beside.replace(plan)
+    return steps
 
 
 def pick_device(name: str) -> torch.device:
