@@ -68,7 +68,7 @@ def test_bad_clips_are_named_and_left_out(tiny: Converter, clips: Path, tmp_path
     bad.write_bytes(b"no sound")
     result = adapt_voice(tiny, [bad, *sorted(clips.iterdir())[:2]])
     assert result.clips == 2
-    assert [file for file, _ in result.left_out] == [str(bad)]
+    assert [other.file for other in result.left_out] == [bad]
     with pytest.raises(VoiceError, match=r"bad\.wav"):
         adapt_voice(tiny, [bad])
 

@@ -1,14 +1,22 @@
 from __future__ import annotations
 
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile as sf
 import torch
 from safetensors.torch import load_file
 
-from vc.audio import active_level_db
+from tests.conftest import make_voice
+from vc.audio import Audio, active_level_db, read_audio, write_audio
+from vc.cli import main
 from vc.config import DataConfig, FeatureConfig
 from vc.corpus import feature_file, prepare, read_manifest, read_speakers
 from vc.errors import DataError
@@ -44,9 +52,9 @@ def test_bad_clips_are_left_out_with_their_reason(copy: Path, tmp_path: Path) ->
     (copy / "toy" / "voice0" / "empty.wav").write_bytes(b"")
     report = prepare(copy, tmp_path / "cache", FEATURES, workers=1)
     assert len(report.utterances) == 24
-    reasons = dict(report.left_out)
-    assert "not audio" in reasons["toy/voice0/bad.wav"]
-    assert "empty" in reasons["toy/voice0/empty.wav"]
+    reasons = {other.file.name: other.reason for other in report.left_out}
+    assert "not audio" in reasons["bad.wav"]
+    assert "empty" in reasons["empty.wav"]
 
 
 def test_only_what_changed_is_done_again(copy: Path, tmp_path: Path) -> None:
@@ -88,6 +96,88 @@ def test_transcripts_are_found(copy: Path, tmp_path: Path) -> None:
     report = prepare(copy, tmp_path / "cache", FEATURES, workers=1)
     texts = {u.name: u.text for u in report.utterances if u.text}
     assert texts == {"toy/voice0/clip1": "It's a \"toy\", isn't it?"}
+
+
+def test_the_same_recording_twice_is_used_once(copy: Path, tmp_path: Path) -> None:
+    shutil.copy(copy / "toy" / "voice0" / "clip0.wav", copy / "toy" / "voice5" / "again.wav")
+    for _ in range(2):  # also when nothing is done again
+        report = prepare(copy, tmp_path / "cache", FEATURES, workers=1)
+        assert len(report.utterances) == 24
+        assert [other.file.name for other in report.left_out] == ["again.wav"]
+        assert "toy/voice0/clip0" in report.left_out[0].reason
+
+
+def test_two_files_of_one_name_do_not_overwrite_each_other(copy: Path, tmp_path: Path) -> None:
+    voice = copy / "toy" / "voice0"
+    write_audio(voice / "clip0.flac", Audio(make_voice(seed=99), 16_000))
+    report = prepare(copy, tmp_path / "cache", FEATURES, workers=1)
+    assert len(report.utterances) == 24
+    assert "same name" in report.left_out[0].reason
+
+
+def test_preparing_again_computes_nothing(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    first = prepare(copy, cache, FEATURES, workers=1)
+    manifest = (cache / "manifest.jsonl").read_bytes()
+    monkeypatch.setattr("vc.corpus.ProcessPoolExecutor", None)
+    assert prepare(copy, cache, FEATURES).utterances == first.utterances
+    assert (cache / "manifest.jsonl").read_bytes() == manifest
+
+
+def test_a_killed_preparation_ends_as_if_undisturbed(copy: Path, tmp_path: Path) -> None:
+    for number in range(60):  # enough to be killed amidst
+        waveform = make_voice(120.0, seconds=1.0, seed=100 + number)
+        write_audio(copy / "toy" / "voice0" / f"more{number}.wav", Audio(waveform, 16_000))
+    prepare(copy, tmp_path / "whole", FEATURES, workers=1)
+    killed = tmp_path / "killed"
+    command = [sys.executable, "-m", "vc", "prepare", str(copy), "-o", str(killed)]
+    for wanted in (1, 20, 50):
+        process = subprocess.Popen(
+            [*command, "--workers", "2"], stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        while process.poll() is None and len(list(killed.rglob("*.safetensors"))) < wanted:
+            time.sleep(0.002)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    prepare(copy, killed, FEATURES, workers=1)
+
+    def contents(folder: Path) -> dict[str, bytes]:
+        files = (f for f in folder.rglob("*") if f.is_file() and f.name != "report.html")
+        return {str(f.relative_to(folder)): f.read_bytes() for f in files}
+
+    assert contents(killed) == contents(tmp_path / "whole")
+
+
+def test_parts_have_no_speaker_in_common(corpus: Path, tmp_path: Path) -> None:
+    report = prepare(corpus, tmp_path / "cache", FEATURES, workers=1, test_share=0.5)
+    parts = {
+        split: {u.speaker for u in report.utterances if u.split == split}
+        for split in ("train", "validation", "test")
+    }
+    assert parts["test"]
+    assert sum(map(len, parts.values())) == len(set.union(*parts.values())) == 8
+
+
+def test_what_a_corpus_is_like_is_reported(
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (copy / "toy" / "voice0" / "<bad>.wav").write_bytes(b"not audio")
+    loud = read_audio(copy / "toy" / "voice1" / "clip1.wav").waveform * 50
+    sf.write(copy / "toy" / "voice1" / "clip1.wav", np.clip(loud, -1, 1), 16_000)
+    assert main(["prepare", str(copy), "-o", str(tmp_path / "cache"), "--workers", "1"]) == 0
+    told = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines()[:-1])
+    told = {what: figure.strip() for what, figure in told.items()}
+    assert told["clips"] == "24"
+    assert told["speakers"] == "8"
+    assert told["clipped clips"] == "1"
+    assert told["sample rates"] == "16000 Hz (24)"
+    assert told["left out"].startswith("1,")
+    page = (tmp_path / "cache" / "report.html").read_text()
+    assert page.count("<svg") == 5
+    assert "&lt;bad&gt;.wav" in page
+    assert "<bad>" not in page
 
 
 def test_a_cache_is_not_mixed(corpus: Path, tmp_path: Path) -> None:

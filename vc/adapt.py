@@ -21,6 +21,7 @@ from torch.nn import functional
 from vc.audio import Audio, check_speech, normalize_level, read_audio, resample, trim_silence
 from vc.convert import Converter
 from vc.errors import AudioError, VoiceError
+from vc.layouts import LeftOut
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.layers import smooth_bands
 from vc.model.speaker_encoder import split_embedding
@@ -44,7 +45,7 @@ class Adaptation:
     tuned_error_db: float | None  # the same with the tuned one; None: too little speech to tune
     clips: int
     speech_s: float
-    left_out: list[tuple[str, str]]  # (file, reason)
+    left_out: list[LeftOut]
 
 
 @dataclass(frozen=True)
@@ -80,16 +81,16 @@ def adapt_voice(
     """
     progress = progress or (lambda share: None)
     heard: list[Audio] = []
-    left_out: list[tuple[str, str]] = []
+    left_out: list[LeftOut] = []
     for file in files:
         try:
             audio = read_audio(file)
             check_speech(audio, str(file))
             heard.append(audio)
         except AudioError as error:
-            left_out.append((str(file), str(error)))
+            left_out.append(LeftOut(file, str(error)))
     if not heard:
-        raise VoiceError(left_out[0][1] if left_out else "no clip of the voice was given")
+        raise VoiceError(left_out[0].reason if left_out else "no clip of the voice was given")
     everything = converter.voice(heard, name)
     speech_s = sum(audio.duration_s for audio in heard)
     found = Adaptation(everything, False, None, None, len(heard), speech_s, left_out)

@@ -117,11 +117,19 @@ def _parser() -> argparse.ArgumentParser:
     info.set_defaults(run=_info)
 
     prepare = commands.add_parser("prepare", help="turn a corpus folder into cached features")
-    prepare.add_argument("corpus", type=Path, help="folder of speaker/utterance files")
+    prepare.add_argument(
+        "corpus",
+        type=Path,
+        help="folder of speaker/utterance files, of LibriSpeech, LibriTTS, VCTK, CMU Arctic or "
+        "Common Voice, or a CSV with the columns path and speaker",
+    )
     prepare.add_argument("-o", "--output", type=Path, required=True, help="cache folder")
     prepare.add_argument("--exclude", type=Path, help="TSV of corpus, speaker to leave out")
     prepare.add_argument("--hold-out", type=Path, help="TSV of corpus, speaker for validation only")
     prepare.add_argument("--skip", action="append", default=[], help="corpus folder to pass over")
+    prepare.add_argument(
+        "--test-share", type=float, default=0.0, help="of the speakers, for a test part (0)"
+    )
     prepare.add_argument("--workers", type=int, help="processes; all cores by default")
     prepare.set_defaults(run=_prepare)
 
@@ -389,8 +397,8 @@ def _adapt(options: argparse.Namespace) -> None:
     save_voice(options.output, result.voice, converter.model_sha256)
     if options.quiet:
         return
-    for file, reason in result.left_out:
-        print(f"left out: {reason if file in reason else f'{file}: {reason}'}", file=sys.stderr)
+    for other in result.left_out:
+        print(f"left out: {other}", file=sys.stderr)
     print(f"{options.output}: the voice '{result.voice.name}'")
     heard = f"{result.clips} clips, {result.speech_s:.0f} s"
     if result.average_error_db is None or result.tuned_error_db is None:
@@ -477,7 +485,10 @@ def _info(options: argparse.Namespace) -> None:
 def _prepare(options: argparse.Namespace) -> None:
     from vc.config import FeatureConfig
     from vc.corpus import prepare, read_speakers
+    from vc.corpus_report import format_summary, write_page
 
+    if not 0 <= options.test_share < 1:
+        raise VCError("--test-share must be at least 0 and below 1")
     exclude, hold_out = (
         read_speakers(table) if table else frozenset()
         for table in (options.exclude, options.hold_out)
@@ -490,13 +501,13 @@ def _prepare(options: argparse.Namespace) -> None:
         hold_out,
         frozenset(options.skip),
         options.workers,
+        options.test_share,
     )
-    speech = [u for u in report.utterances if u.split != "noise"]
-    hours = sum(u.seconds for u in speech) / 3600
-    speakers = len({u.speaker for u in speech})
-    print(f"{options.output}: {len(speech)} clips, {hours:.2f} hours, {speakers} speakers")
-    for file, reason in report.left_out:
-        print(f"left out {file}: {reason}")
+    page = options.output / "report.html"
+    write_page(report, page)
+    for other in report.left_out:
+        print(f"left out: {other}", file=sys.stderr)
+    print(f"{format_summary(report)}\n{options.output}: ready to train on; plots in {page}")
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -1,8 +1,8 @@
 """Corpus folder -> manifest -> cached features.
 
-A corpus is a folder of `speaker/utterance` files, or a folder of such folders. Each utterance's
-features are cached in one safetensors file beside a manifest of JSON Lines; what is already cached
-and unchanged is not done again, so preparing can be interrupted at any moment.
+`vc.layouts` tells which file is whose. Each utterance's features are cached in one safetensors
+file beside a manifest of JSON Lines; what is already cached and unchanged is not done again, so
+preparing can be interrupted at any moment.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -23,19 +23,41 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from tqdm import tqdm
 
-from vc.audio import AUDIO_SUFFIXES as AUDIO_SUFFIXES
-from vc.audio import SILENCE_DB, active_level_db, normalize_level, read_audio, resample
-from vc.audio import find_audio as find_audio
+from vc.audio import (
+    SILENCE_DB,
+    Audio,
+    Waveform,
+    active_level_db,
+    frame_levels_db,
+    normalize_level,
+    read_audio,
+    resample,
+)
+from vc.clip_check import clipped_share, estimate_snr_db
 from vc.config import FeatureConfig, from_dict, to_dict
 from vc.errors import AudioError, DataError
 from vc.features import LogMel
+from vc.layouts import UNLABELLED, Clip, LeftOut, find_clips
 from vc.pitch import estimate_f0
 
-UNLABELLED = "unlabelled"  # a speaker folder of this name: each clip is a speaker of its own
 NOISE = "noise"  # a corpus folder of this name holds no speech: it corrupts training input
 VALIDATION_SHARE = 0.02  # of speakers
+MANIFEST = "manifest.jsonl"
+_METADATA_KEY = "clip"
 
-Split = Literal["train", "validation", "noise"]
+Split = Literal["train", "validation", "test", "noise"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was measured on one recording as it was found."""
+
+    sample_rate: int  # Hz
+    level_db: float  # dBFS of active speech
+    snr_db: float  # above stationary noise
+    clipped: float  # share of samples
+    silent: float  # share of the time that is more than 40 dB below the loudest moment
+    sound: str  # checksum of the samples: recordings that are the same
 
 
 @dataclass(frozen=True)
@@ -48,14 +70,22 @@ class Utterance:
     split: Split
     seconds: float
     text: str = ""
+    facts: Facts | None = None  # None in manifests that are written by hand
+    stamp: str = ""  # size and time of the file, and size of its features
 
 
 @dataclass(frozen=True)
 class PreparationReport:
-    """What `prepare` did: usable utterances, and (file, reason) of those left out."""
+    """What `prepare` did."""
 
     utterances: list[Utterance]
-    left_out: list[tuple[str, str]]
+    left_out: list[LeftOut]
+
+
+class _Measured(NamedTuple):
+    seconds: float
+    facts: Facts
+    stamp: str
 
 
 def prepare(
@@ -66,70 +96,117 @@ def prepare(
     hold_out: frozenset[tuple[str, str]] = frozenset(),
     skip_corpora: frozenset[str] = frozenset(),
     workers: int | None = None,
+    test_share: float = 0.0,
 ) -> PreparationReport:
-    """Cache the features of every usable clip below `corpus` and write the manifest.
+    """Cache the features of every usable clip of `corpus` and write the manifest.
 
     Args:
-        corpus: folder of `speaker/utterance` files, or of several such folders.
+        corpus: folder or table, as `vc.layouts.find_clips` knows them.
         cache: output folder; made if missing.
         features: what to compute; a cache made with other settings is refused.
         exclude: (corpus, speaker) pairs that are left out altogether.
         hold_out: (corpus, speaker) pairs that go to the validation part, beside a random few.
         skip_corpora: corpus folders to pass over.
         workers: processes; all cores by default.
+        test_share: of the speakers, for a part that no training looks at.
 
     Raises:
-        DataError: no audio below `corpus`, or `cache` holds features of other settings.
+        DataError: no audio in `corpus`, or `cache` holds features of other settings.
     """
-    files = [
-        file
-        for file in find_audio(corpus)
-        if _place(corpus, file)[0] not in skip_corpora and _place(corpus, file)[:2] not in exclude
-    ]
-    if not files:
+    left_out: list[LeftOut] = []
+    clips: dict[str, Clip] = {}
+    for found in find_clips(corpus):
+        if isinstance(found, LeftOut):
+            left_out.append(found)
+        elif found.corpus in skip_corpora or (found.corpus, found.speaker) in exclude:
+            continue
+        elif found.name in clips:
+            reason = f"{clips[found.name].file.name} of the same speaker has the same name"
+            left_out.append(LeftOut(found.file, reason))
+        else:
+            clips[found.name] = found
+    if not clips:
         raise DataError(f"{corpus}: no audio files found; expected speaker/utterance.wav below it")
     cache.mkdir(parents=True, exist_ok=True)
     _claim_cache(cache, features)
-    texts = dict(_transcripts(corpus))
-    jobs = [(corpus, cache, file, features) for file in files]
-    utterances, left_out = [], []
-    with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
-        results = pool.map(_prepare_one, jobs, chunksize=16)
-        for file, result in tqdm(
-            zip(files, results, strict=True), "preparing", total=len(files), unit="clip"
-        ):
-            if isinstance(result, str):
-                left_out.append((str(file.relative_to(corpus)), result))
-                continue
-            name = "/".join(_place(corpus, file))
-            utterances.append(_utterance(name, result, texts.get(name, ""), hold_out))
+    done = _already_done(cache, clips)
+    measured: dict[str, _Measured] = {}
+    jobs = [(clip, cache, features) for name, clip in clips.items() if name not in done]
+    if jobs:
+        with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+            results = pool.map(_prepare_one, jobs, chunksize=16)
+            bar = tqdm(zip(jobs, results, strict=True), "preparing", len(jobs), unit="clip")
+            for (clip, _, _), result in bar:
+                if isinstance(result, str):
+                    left_out.append(LeftOut(clip.file, result))
+                else:
+                    measured[clip.name] = result
+    utterances: list[Utterance] = []
+    first_of: dict[str, str] = {}  # the first recording with some sound
+    for name, clip in clips.items():
+        if name not in measured and name not in done:
+            continue
+        seconds, facts, stamp = measured.get(name) or done[name]
+        same = first_of.setdefault(facts.sound, name)
+        if same != name:
+            left_out.append(LeftOut(clip.file, f"the same recording as {same}"))
+            continue
+        utterances.append(_utterance(clip, seconds, facts, stamp, hold_out, test_share))
     _write_text(
-        cache / "manifest.jsonl",
+        cache / MANIFEST,
         "".join(json.dumps(asdict(u), ensure_ascii=False) + "\n" for u in utterances),
     )
-    return PreparationReport(utterances, left_out)
-
-
-def _place(root: Path, file: Path) -> tuple[str, str, str]:
-    """Corpus, speaker and utterance of a file, from its last three path parts."""
-    parts = file.relative_to(root).with_suffix("").parts
-    corpus = parts[-3] if len(parts) >= 3 else root.resolve().name
-    speaker = parts[-2] if len(parts) >= 2 else UNLABELLED
-    return corpus, speaker, parts[-1]
+    return PreparationReport(utterances, sorted(left_out, key=lambda other: other.file))
 
 
 def _utterance(
-    name: str, seconds: float, text: str, hold_out: frozenset[tuple[str, str]]
+    clip: Clip,
+    seconds: float,
+    facts: Facts,
+    stamp: str,
+    hold_out: frozenset[tuple[str, str]],
+    test_share: float,
 ) -> Utterance:
-    corpus, speaker, clip = name.split("/")
-    held_out = (corpus, speaker) in hold_out
-    speaker = f"{corpus}/{clip if speaker == UNLABELLED else speaker}"
+    held_out = (clip.corpus, clip.speaker) in hold_out
+    own = clip.utterance if clip.speaker == UNLABELLED else clip.speaker
+    speaker = f"{clip.corpus}/{own}"
+    chance = _chance(speaker)
     split: Split = "train"
-    if corpus == NOISE:
+    if clip.corpus == NOISE:
         split = "noise"
-    elif held_out or _chance(speaker) < VALIDATION_SHARE:
+    elif held_out or chance < VALIDATION_SHARE:
         split = "validation"
-    return Utterance(name, corpus, speaker, split, round(seconds, 3), text)
+    elif chance < VALIDATION_SHARE + test_share:
+        split = "test"
+    seconds = round(seconds, 3)
+    return Utterance(clip.name, clip.corpus, speaker, split, seconds, clip.text, facts, stamp)
+
+
+def _already_done(cache: Path, clips: dict[str, Clip]) -> dict[str, _Measured]:
+    """Clips of an earlier manifest whose file and features are as they were."""
+    try:
+        earlier = read_manifest(cache)
+    except DataError:
+        return {}
+    done = {}
+    for row in earlier:
+        clip = clips.get(row.name)
+        if clip is None or row.facts is None or not row.stamp:
+            continue
+        if row.stamp == _stamp(clip.file, feature_file(cache, row.name)):
+            done[row.name] = _Measured(row.seconds, row.facts, row.stamp)
+    return done
+
+
+def _stamp(file: Path, target: Path) -> str:
+    """Changes when the recording or its features change; empty without features."""
+    if not target.exists():
+        return ""
+    return f"{_file_stamp(file)}-{target.stat().st_size}"
+
+
+def _file_stamp(file: Path) -> str:
+    return f"{file.stat().st_size}-{file.stat().st_mtime_ns}"
 
 
 def _chance(speaker: str) -> float:
@@ -147,44 +224,56 @@ def _claim_cache(cache: Path, features: FeatureConfig) -> None:
     _write_text(config_file, json.dumps(to_dict(features), indent=2))
 
 
-def _transcripts(corpus: Path) -> Iterator[tuple[str, str]]:
-    """(name, text) of every row of the `transcripts.tsv` files (speaker, utterance, text)."""
-    for table in sorted(corpus.rglob("transcripts.tsv")):
-        with table.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
-                yield f"{table.parent.name}/{row['speaker']}/{row['utterance']}", row["text"]
-
-
-def _prepare_one(job: tuple[Path, Path, Path, FeatureConfig]) -> float | str:
-    """Cache one clip; return its seconds, or why it is left out."""
-    corpus, cache, file, features = job
+def _prepare_one(job: tuple[Clip, Path, FeatureConfig]) -> _Measured | str:
+    """Cache one clip; return what was measured on it, or why it is left out."""
+    clip, cache, features = job
     torch.set_num_threads(1)
-    target = feature_file(cache, "/".join(_place(corpus, file)))
-    stamp = f"{file.stat().st_size}-{file.stat().st_mtime_ns}"
-    cached = _cached_seconds(target, stamp, features)
+    target = feature_file(cache, clip.name)
+    file_stamp = _file_stamp(clip.file)
+    cached = _cached(target, file_stamp, features)
     if cached is not None:
         return cached
     try:
-        audio = read_audio(file)
+        audio = read_audio(clip.file)
     except AudioError as error:
         return str(error)
     level = active_level_db(audio.waveform, audio.sample_rate)
     if not level > SILENCE_DB:
         return "silent"
+    facts = _facts(audio, level)
     waveform = resample(audio.waveform, audio.sample_rate, features.sample_rate)
     waveform = normalize_level(waveform, features.sample_rate, features.level_db)
     waveform = np.clip(waveform, -1, 1)
     log_mel = LogMel(features)(torch.from_numpy(waveform)[None])[0]
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{os.getpid()}-{target.name}")
+    beside = target.with_name(f".{target.name}.new")  # a killed run's own is written over
     tensors = {
         "waveform": torch.from_numpy(np.round(waveform * 32767).astype(np.int16)),
         "log_mel": log_mel.T.half().contiguous(),  # (frames, n_mels)
         "f0": torch.from_numpy(estimate_f0(waveform, features)),
     }
-    save_file(tensors, beside, metadata={"stamp": stamp})
+    # one key, since safetensors writes several in any order: the same clip, the same file
+    description = json.dumps({"stamp": file_stamp, "facts": asdict(facts)})
+    save_file(tensors, beside, metadata={_METADATA_KEY: description})
     os.replace(beside, target)
-    return len(waveform) / features.sample_rate
+    return _Measured(len(waveform) / features.sample_rate, facts, _stamp(clip.file, target))
+
+
+def _facts(audio: Audio, level_db: float) -> Facts:
+    levels = frame_levels_db(*audio)
+    snr_db = min(estimate_snr_db(audio), 99.0)  # finite, for JSON
+    return Facts(
+        audio.sample_rate,
+        round(level_db, 1),
+        round(snr_db, 1),
+        round(clipped_share(audio.waveform), 5),
+        round(float((levels < levels.max() - 40).mean()), 3),
+        _checksum(audio.waveform),
+    )
+
+
+def _checksum(waveform: Waveform) -> str:
+    return hashlib.sha256(waveform.tobytes()).hexdigest()[:16]
 
 
 def feature_file(cache: Path, name: str) -> Path:
@@ -192,14 +281,19 @@ def feature_file(cache: Path, name: str) -> Path:
     return cache / "features" / f"{name}.safetensors"
 
 
-def _cached_seconds(target: Path, stamp: str, features: FeatureConfig) -> float | None:
+def _cached(target: Path, file_stamp: str, features: FeatureConfig) -> _Measured | None:
+    """What an interrupted run has measured already."""
     try:
         with safe_open(target, "pt") as stored:
-            if (stored.metadata() or {}).get("stamp") != stamp:
+            description = json.loads((stored.metadata() or {}).get(_METADATA_KEY, "{}"))
+            if description.get("stamp") != file_stamp:
                 return None
-            return float(stored.get_slice("waveform").get_shape()[0] / features.sample_rate)
+            facts = from_dict(Facts, description["facts"], "facts")
+            samples = stored.get_slice("waveform").get_shape()[0]
     except (OSError, SafetensorError):
         return None
+    stamp = f"{file_stamp}-{target.stat().st_size}"
+    return _Measured(float(samples / features.sample_rate), facts, stamp)
 
 
 def _write_text(path: Path, text: str) -> None:
@@ -214,13 +308,18 @@ def read_manifest(cache: Path) -> list[Utterance]:
     Raises:
         DataError: there is no manifest, or a row is not valid.
     """
-    path = cache / "manifest.jsonl"
+    path = cache / MANIFEST
     if not path.exists():
-        raise DataError(f"{cache}: no manifest.jsonl; run `vc prepare` first")
+        raise DataError(f"{cache}: no {MANIFEST}; run `vc prepare` first")
     try:
-        return [Utterance(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
-    except (TypeError, json.JSONDecodeError) as error:
+        return [_row(json.loads(line)) for line in path.read_text("utf-8").splitlines()]
+    except (TypeError, AttributeError, json.JSONDecodeError) as error:
         raise DataError(f"{path}: not a manifest ({error}); run `vc prepare` again") from error
+
+
+def _row(values: dict[str, Any]) -> Utterance:
+    facts = values.pop("facts", None)
+    return Utterance(**values, facts=Facts(**facts) if facts else None)
 
 
 def read_speakers(path: Path) -> frozenset[tuple[str, str]]:

@@ -31,8 +31,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vc.corpus import UNLABELLED, find_audio
+from vc.audio import find_audio
 from vc.evaluation.bootstrap import Summary, summarize_statistic
+from vc.layouts import UNLABELLED
 
 MAX_RECORDINGS = 4
 
