@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from vc.audio import Audio, write_audio
+from recipes.toy.make_corpus import make_corpus
+from recipes.toy.make_corpus import make_voice as make_voice
+from vc.audio import Audio
 from vc.checkpoint import load_autoencoder, save_checkpoint, weights_sha256
 from vc.config import AutoencoderConfig, DenoiserConfig, FeatureConfig, VocoderConfig
 from vc.convert import SHIPPED, Converter, load
@@ -30,30 +32,6 @@ TINY_AUTOENCODER = AutoencoderConfig(
 )
 TINY_VOCODER = VocoderConfig(width=32, blocks=1)
 TINY_DENOISER = DenoiserConfig(width=16, blocks=1)
-
-
-def make_voice(
-    f0: float = 120.0,
-    formants: tuple[float, ...] = (600.0, 1200.0, 2500.0),
-    seconds: float = 2.0,
-    sample_rate: int = 16_000,
-    seed: int = 0,
-) -> np.ndarray:
-    """A buzzing voice: harmonics under moving formants, in syllables, with a little breath."""
-    generator = np.random.default_rng(seed)
-    time = np.arange(round(seconds * sample_rate)) / sample_rate
-    melody = f0 * 2 ** (0.15 * np.sin(2 * np.pi * 0.7 * time + generator.uniform(0, 6)))
-    phase = 2 * np.pi * np.cumsum(melody) / sample_rate
-    moving = 1 + 0.2 * np.sin(2 * np.pi * 2.1 * time + generator.uniform(0, 6))
-    waveform = np.zeros_like(time)
-    for number in range(1, int(0.45 * sample_rate / f0)):
-        frequency = number * melody
-        gain = sum(1 / (1 + ((frequency - f * moving) / 150) ** 2) for f in formants)
-        waveform += gain * np.sin(number * phase)
-    syllables = np.clip(np.sin(2 * np.pi * 2.5 * time) + 0.8, 0, 1)
-    waveform = waveform / np.abs(waveform).max() * syllables
-    waveform += 0.003 * generator.standard_normal(len(time))
-    return (0.3 * waveform).astype(np.float32)
 
 
 @pytest.fixture
@@ -100,13 +78,7 @@ def shipped() -> Converter:
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight voices with three clips each, as speaker/utterance.wav."""
     root = tmp_path_factory.mktemp("corpora")
-    for speaker in range(8):
-        folder = root / "toy" / f"voice{speaker}"
-        folder.mkdir(parents=True)
-        for clip in range(3):
-            formants = tuple(f * (0.8 + 0.05 * speaker) for f in (600.0, 1200.0, 2500.0))
-            waveform = make_voice(90 + 20 * speaker, formants, 1.6, seed=10 * speaker + clip)
-            write_audio(folder / f"clip{clip}.wav", Audio(waveform, 16_000))
+    make_corpus(root / "toy", speakers=8, clips=3)
     return root
 
 

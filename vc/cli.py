@@ -471,6 +471,9 @@ def _info(options: argparse.Namespace) -> None:
     folder = options.checkpoint or SHIPPED
     print(f"vc {vc.__version__}\nmodel {folder}")
     for part in ("autoencoder", "vocoder"):
+        if not (folder / part).is_dir() and part == "vocoder":
+            print("\nvocoder: the one that ships with vc")
+            continue
         info = inspect_checkpoint(folder / part)
         size = (info.folder / "model.safetensors").stat().st_size / 1e6
         print(f"\n{part}: {size:.1f} MB, {info.step} steps, sha256 {info.sha256[:12]}")
@@ -511,6 +514,7 @@ def _prepare(options: argparse.Namespace) -> None:
 
 
 def _train(options: argparse.Namespace) -> None:
+    from vc.training.loop import first_validation
     from vc.training.run import find_recipe, pick_device, train
 
     device = pick_device(options.device)
@@ -526,8 +530,10 @@ def _train(options: argparse.Namespace) -> None:
         if minutes is not None:
             minutes -= (time.monotonic() - started) / 60
     metrics = train(recipe, cache, options.output, options.set, device, print, minutes)
+    before = first_validation(options.output)
+    print("on held-out speech, before training -> after:")
     for name, value in metrics.items():
-        print(f"{name}: {value:.4f}")
+        print(f"  {name}: {before.get(name, float('nan')):.4f} -> {value:.4f}")
 
 
 def _evaluate(options: argparse.Namespace) -> None:

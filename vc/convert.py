@@ -78,7 +78,10 @@ class Converter:
     ) -> None:
         for other in (vocoder, denoiser):
             if other is not None and other.features != autoencoder.features:
-                raise CheckpointError("the networks were trained on different features")
+                raise CheckpointError(
+                    "autoencoder, vocoder and denoiser were trained on different features; "
+                    "train those that do not fit"
+                )
         self.autoencoder = autoencoder
         self.vocoder = vocoder
         self.denoiser = denoiser
@@ -334,7 +337,8 @@ def load(
     """Load a converter; the one that ships with the package by default.
 
     Args:
-        checkpoint: folder with `autoencoder/`, `vocoder/` and perhaps `denoiser/` in it.
+        checkpoint: folder with `autoencoder/` in it, and perhaps `vocoder/` and `denoiser/`; the
+            shipped ones take the place of those that are missing.
         device: a torch device name.
         vocoder: the checkpoint's own, or Griffin-Lim, which needs no weights.
 
@@ -345,11 +349,19 @@ def load(
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such checkpoint folder; check the name")
     autoencoder = load_autoencoder(folder / "autoencoder").to(device)
-    neural = load_vocoder(folder / "vocoder").to(device) if vocoder == "neural" else None
-    denoiser = None
-    if (folder / "denoiser").is_dir():
-        denoiser = load_denoiser(folder / "denoiser").to(device)
+    neural = None
+    if vocoder == "neural":
+        neural = load_vocoder(_own_or_shipped(folder, "vocoder")).to(device)
+    own_denoiser = (folder / "denoiser").is_dir()
+    denoiser = load_denoiser(_own_or_shipped(folder, "denoiser")).to(device)
+    if not own_denoiser and denoiser.features != autoencoder.features:
+        return Converter(autoencoder, neural, None, folder)  # the shipped one hears other features
     return Converter(autoencoder, neural, denoiser, folder)
+
+
+def _own_or_shipped(folder: Path, part: str) -> Path:
+    """A model's own vocoder or denoiser; a newly trained autoencoder may go without."""
+    return (folder if (folder / part).is_dir() else SHIPPED) / part
 
 
 def _name(clip: Clip, role: str) -> str:

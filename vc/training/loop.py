@@ -73,6 +73,9 @@ def fit(task: Task, run: RunConfig, output: Path) -> dict[str, float]:
     averages = _Averages()
     bar = tqdm(range(first, run.steps), initial=first, total=run.steps, unit="step")
     with _stop_requested() as stopped:
+        if first == 0:
+            torch.manual_seed(_step_seed(run.seed, 0))
+            _log_validation(output, 0, task.validate())
         for step in bar:
             torch.manual_seed(_step_seed(run.seed, step))
             generator = np.random.default_rng((run.seed, step))
@@ -86,7 +89,7 @@ def fit(task: Task, run: RunConfig, output: Path) -> dict[str, float]:
             if done % run.validate_every == 0 or last:
                 torch.manual_seed(_step_seed(run.seed, step))
                 metrics = task.validate()
-                _log(output, {"step": done, **{f"validation/{k}": v for k, v in metrics.items()}})
+                _log_validation(output, done, metrics)
                 task.export(output, done, metrics)
             if done % run.checkpoint_every == 0 or last:
                 save_state(task, output / STATE_FILE, done)
@@ -288,6 +291,22 @@ def _log(output: Path, row: dict[str, float]) -> None:
         file.write(json.dumps({k: round(v, 5) for k, v in row.items()}) + "\n")
 
 
+def _log_validation(output: Path, step: int, metrics: dict[str, float]) -> None:
+    _log(output, {"step": step, **{f"validation/{k}": v for k, v in metrics.items()}})
+
+
+def first_validation(output: Path) -> dict[str, float]:
+    """What a run measured before its first step: the starting point that it must beat."""
+    path = output / LOG_FILE
+    first = path.read_text(encoding="utf-8").partition("\n")[0] if path.exists() else "{}"
+    figures = json.loads(first or "{}")
+    return {
+        key.removeprefix("validation/"): value
+        for key, value in figures.items()
+        if figures.get("step") == 0 and key != "step"
+    }
+
+
 def _cut_log(output: Path, step: int) -> None:
     """Take out what was logged after the step that the run goes on from: it will come again."""
     path = output / LOG_FILE
@@ -296,7 +315,7 @@ def _cut_log(output: Path, step: int) -> None:
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            if json.loads(line)["step"] <= step:
+            if step and json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
         except ValueError:  # the process was killed while it wrote this line
             break
