@@ -32,7 +32,7 @@ $(VENV)/.vc-demo: $(VENV)/.vc
 
 $(VENV)/.vc-dev: $(VENV)/.vc-demo
 	@echo "==> installing test tools and judges"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,eval,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo,eval,train,dev]'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps resemblyzer==0.1.4
 	@touch $@
 

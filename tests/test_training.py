@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -125,10 +126,12 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_undisturbed(
         process.kill()
         process.wait()
     assert start(killed).wait() == 0
-    names = {file.name for file in (tmp_path / "whole").iterdir()}
-    assert {file.name for file in killed.iterdir()} == names
-    for name in names:
-        assert (killed / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert _contents(killed) == _contents(tmp_path / "whole")
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
 def _logged(folder: Path, step: int) -> bool:
@@ -203,6 +206,53 @@ def test_new_voices_are_not_taken_for_their_speakers(cache: Path) -> None:
     assert 0.4 < (factor == 1).mean() < 0.6
     assert np.exp(-0.2) <= factor.min() < factor.max() <= np.exp(0.2)
     assert {"reconstruction/loss", "swap_speaker/loss"} <= set(task.train_step(3, generator))
+
+
+class _Scripted:
+    """A task of no networks whose validations are given."""
+
+    modules: ClassVar[dict[str, torch.nn.Module]] = {}
+    optimizers: ClassVar[dict[str, torch.optim.Optimizer]] = {}
+
+    def __init__(self, errors: list[float]) -> None:
+        self.errors = iter([9.0, *errors])  # the first is before training
+
+    def train_step(self, step: int, generator: np.random.Generator) -> dict[str, float]:
+        return {"toy/loss": 1.0}
+
+    def validate(self) -> dict[str, float]:
+        return {"toy": next(self.errors)}
+
+    def error(self, metrics: dict[str, float]) -> float:
+        return metrics["toy"]
+
+    def export(self, folder: Path, step: int, metrics: dict[str, float]) -> None:
+        folder.mkdir(exist_ok=True)
+        (folder / "step").write_text(str(step))
+
+
+def test_the_best_is_kept_and_training_stops_when_it_gets_no_better(tmp_path: Path) -> None:
+    run = RunConfig(steps=20, validate_every=2, log_every=2, checkpoint_every=2, patience=3)
+    task = _Scripted([5.0, 3.0, 4.0, 3.5, 3.2, 1.0])
+    fit(task, run, tmp_path)  # type: ignore[arg-type]
+    assert (tmp_path / "best" / "step").read_text() == "4"
+    assert (tmp_path / "step").read_text() == "10"
+
+
+@pytest.mark.parametrize("make_task", [autoencoder_task, vocoder_task, denoiser_task])
+def test_examples_are_written_for_tensorboard(
+    cache: Path, tmp_path: Path, make_task: Callable[[Path], Task]
+) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = replace(RUN, steps=2, validate_every=2, tensorboard=True)
+    fit(make_task(cache), run, tmp_path)
+    written = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Tags()
+    assert any(name.startswith("validation/") for name in written["scalars"])
+    assert any(name.endswith("/loss") for name in written["scalars"])
+    assert len(written["audio"]) >= 2
+    assert make_task is vocoder_task or len(written["images"]) == 3
 
 
 def test_a_loss_of_weight_zero_is_not_computed(cache: Path) -> None:

@@ -198,9 +198,12 @@ class RunConfig:
     checkpoint_every: int = 500
     validate_every: int = 500
     log_every: int = 50
+    patience: int = 0  # validations without a better one, after which to stop; 0: never
+    tensorboard: bool = False  # write losses, pictures and sounds for TensorBoard (extra `train`)
 
     def __post_init__(self) -> None:
         _require(self.steps >= 1, "run: steps must be at least 1")
+        _require(self.patience >= 0, "run: patience must not be negative")
 
 
 def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:

@@ -24,6 +24,7 @@ from vc.losses import contrastive_loss, margin_softmax_loss
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.layers import instance_norm, smooth_bands
 from vc.model.speaker_encoder import split_embedding
+from vc.training.board import Example
 from vc.training.data import Segments, SpeechData, load_noise
 from vc.training.discriminators import MelDiscriminator, discriminator_loss, generator_loss
 from vc.training.loop import (
@@ -303,6 +304,25 @@ class AutoencoderTask:
             "swap_to_reference": float(1 - self._speaker_distance(heard.speaker_embedding, other)),
             "swap_to_source": float(1 - self._speaker_distance(heard.speaker_embedding, own)),
         }
+
+    def error(self, metrics: dict[str, float]) -> float:
+        """How far rebuilt mels are from the truth, and swapped ones from the reference."""
+        return metrics["reconstruction"] + 1 - metrics["swap_to_reference"]
+
+    @torch.no_grad()
+    def examples(self) -> list[Example]:
+        """A held-out clip, rebuilt, and in the voice of the next speaker."""
+        clips = np.array([0, len(self.validation.utterances) - 1])
+        segments = self._cut(self.validation, np.random.default_rng(0), clips)
+        latent = self.average.encode(segments.log_mel)
+        rebuilt = self.average.decode(latent, segments.log_f0, segments.voiced)
+        swapped = self.average.decode(
+            latent._replace(speaker_embedding=latent.speaker_embedding.roll(1, dims=0)),
+            segments.log_f0 + self._median_log_f0(segments).diff()[:, None],
+            segments.voiced,
+        )
+        mels = {"source": segments.log_mel, "rebuilt": rebuilt, "converted": swapped}
+        return [Example(f"autoencoder/{name}", mel[0]) for name, mel in mels.items()]
 
     def export(self, folder: Path, step: int, metrics: dict[str, float]) -> None:
         """Write the averaged weights."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vc.checkpoint import load_denoiser, save_checkpoint
 from vc.config import DataConfig, DenoiserConfig, FeatureConfig, OptimizerConfig, RunConfig
 from vc.model.denoiser import Denoiser, denoising_loss
+from vc.training.board import Example
 from vc.training.data import SpeechData, load_noise
 from vc.training.loop import apply_gradients, make_optimizer, start_from, update_average
 from vc.training.perturb import made_up_noise, mix_noise
@@ -78,6 +79,18 @@ class DenoiserTask:
             "denoising": float(denoising_loss(self.average(noisy), noisy, clean)),
             "untouched": float(denoising_loss(torch.zeros_like(noisy), noisy, clean)),
         }
+
+    def error(self, metrics: dict[str, float]) -> float:
+        """The loss."""
+        return metrics["denoising"]
+
+    @torch.no_grad()
+    def examples(self) -> list[Example]:
+        """A held-out piece with noise, without the noise as it was, and as the network hears it."""
+        torch.manual_seed(0)
+        noisy, clean = self._mixed(self.validation, np.array([0]), np.random.default_rng(0))
+        mels = {"noisy": noisy, "clean": clean, "denoised": noisy + self.average(noisy)}
+        return [Example(f"denoiser/{name}", mel[0]) for name, mel in mels.items()]
 
     def export(self, folder: Path, step: int, metrics: dict[str, float]) -> None:
         """Write the averaged weights."""

@@ -26,10 +26,13 @@ from tqdm import tqdm
 
 from vc.config import OptimizerConfig, RunConfig
 from vc.errors import CheckpointError, ConfigError
+from vc.training.board import Board, Example
 from vc.training.data import SpeechData
 
 STATE_FILE = "state.safetensors"
 LOG_FILE = "log.jsonl"
+BEST_FOLDER = "best"  # checkpoint of the validation with the smallest error
+BOARD_FOLDER = "tensorboard"
 
 
 class Task(Protocol):
@@ -48,6 +51,14 @@ class Task(Protocol):
         """Measure on held-out speech."""
         ...
 
+    def error(self, metrics: dict[str, float]) -> float:
+        """One figure for what `validate` returned; the lower, the better."""
+        ...
+
+    def examples(self) -> list[Example]:
+        """Something to look at and to listen to, from held-out speech."""
+        ...
+
     def export(self, folder: Path, step: int, metrics: dict[str, float]) -> None:
         """Write the checkpoint that conversion loads."""
         ...
@@ -61,7 +72,8 @@ def fit(task: Task, run: RunConfig, output: Path) -> dict[str, float]:
     Args:
         task: what to train.
         run: how long, how often.
-        output: folder for state, log (JSON Lines) and the exported checkpoint.
+        output: folder for state, log (JSON Lines) and the exported checkpoint; the checkpoint of
+            the best validation goes to `best/` in it.
 
     Returns:
         The last validation's figures.
@@ -69,6 +81,7 @@ def fit(task: Task, run: RunConfig, output: Path) -> dict[str, float]:
     output.mkdir(parents=True, exist_ok=True)
     first = load_state(task, output / STATE_FILE)
     _cut_log(output, first)
+    board = Board(output / BOARD_FOLDER, task.train_data.features) if run.tensorboard else None
     metrics: dict[str, float] = {}
     averages = _Averages()
     bar = tqdm(range(first, run.steps), initial=first, total=run.steps, unit="step")
@@ -82,20 +95,40 @@ def fit(task: Task, run: RunConfig, output: Path) -> dict[str, float]:
             averages.add(task.train_step(step, generator))
             done = step + 1
             last = done == run.steps or bool(stopped)
-            if done % run.log_every == 0 or last:
-                means = averages.take()
-                bar.set_postfix({k: f"{v:.3f}" for k, v in list(means.items())[:4]})
-                _log(output, {"step": done, **means})
             if done % run.validate_every == 0 or last:
                 torch.manual_seed(_step_seed(run.seed, step))
                 metrics = task.validate()
                 _log_validation(output, done, metrics)
                 task.export(output, done, metrics)
+                errors = _errors(task, output)
+                if errors[-1] == min(errors):
+                    task.export(output / BEST_FOLDER, done, metrics)
+                last |= 0 < run.patience <= len(errors) - 1 - int(np.argmin(errors))
+                if board:
+                    board.scalars(done, {f"validation/{k}": v for k, v in metrics.items()})
+                    board.examples(done, task.examples())
+            if done % run.log_every == 0 or last:
+                means = averages.take()
+                bar.set_postfix({k: f"{v:.3f}" for k, v in list(means.items())[:4]})
+                _log(output, {"step": done, **means})
+                if board:
+                    board.scalars(done, means)
             if done % run.checkpoint_every == 0 or last:
                 save_state(task, output / STATE_FILE, done)
             if last:
                 break
     return metrics
+
+
+def _errors(task: Task, output: Path) -> list[float]:
+    """The task's error at each validation after training began, from the log."""
+    rows = [json.loads(line) for line in (output / LOG_FILE).read_text("utf-8").splitlines()]
+    validations = [
+        {k.removeprefix("validation/"): v for k, v in row.items() if k != "step"}
+        for row in rows
+        if row["step"] > 0 and all(k == "step" or k.startswith("validation/") for k in row)
+    ]
+    return [task.error(metrics) for metrics in validations]
 
 
 def measure_step_s(task: Task, run: RunConfig) -> float:

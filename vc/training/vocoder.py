@@ -19,6 +19,7 @@ from vc.config import DataConfig, FeatureConfig, OptimizerConfig, RunConfig, Voc
 from vc.features import LogMel
 from vc.losses import multi_resolution_stft_loss
 from vc.model.autoencoder import Latent
+from vc.training.board import Example
 from vc.training.data import Segments, SpeechData
 from vc.training.discriminators import (
     SpectrogramDiscriminator,
@@ -115,6 +116,21 @@ class VocoderTask:
         segments, waveform = self._cut(self.validation, generator, clips)
         losses = self._spectral_losses(*self._rebuild(self.average, segments, waveform))
         return {k: float(v) for k, v in losses.items()}
+
+    def error(self, metrics: dict[str, float]) -> float:
+        """The spectral losses together."""
+        return metrics["stft"] + metrics["mel"]
+
+    @torch.no_grad()
+    def examples(self) -> list[Example]:
+        """A held-out piece as recorded and as synthesised."""
+        longest = np.array([int(np.argmax(self.validation.frames))])
+        segments, waveform = self._cut(self.validation, np.random.default_rng(0), longest)
+        rebuilt, waveform = self._rebuild(self.average, segments, waveform)
+        return [
+            Example("vocoder/source", waveform=waveform[0]),
+            Example("vocoder/synthesised", waveform=rebuilt[0]),
+        ]
 
     def export(self, folder: Path, step: int, metrics: dict[str, float]) -> None:
         """Write the averaged weights."""
