@@ -24,11 +24,11 @@ TINY_AUTOENCODER = AutoencoderConfig(
     width=32,
     content_blocks=2,
     content_dim=4,
+    content_stride=2,
     content_coefficients=40,
     speaker_width=32,
     speaker_blocks=1,
     decoder_blocks=2,
-    unvoiced_bypass=0.5,
 )
 TINY_VOCODER = VocoderConfig(width=32, blocks=1)
 TINY_DENOISER = DenoiserConfig(width=16, blocks=1)

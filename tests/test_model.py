@@ -116,7 +116,7 @@ def test_decoded_mel_takes_the_speakers_mean_spectrum() -> None:
 
 
 def test_without_statistics_the_embedding_is_a_unit_vector() -> None:
-    model = make_model(unvoiced_bypass=0.0, speaker_statistics=False)
+    model = make_model(speaker_statistics=False)
     latent = model.encode(make_mel(2))
     assert latent.speaker_embedding.shape == (2, 128)
     assert model.decode(latent, *pitch(2, 60)).shape == (2, 80, 60)
@@ -138,25 +138,6 @@ def test_swapping_is_one_line_and_changes_the_result() -> None:
     a, b = model.encode(make_mel(seed=1)), model.encode(make_mel(seed=2))
     swapped = model.decode(Latent(a.content, b.speaker_embedding), *pitch(1, 60))
     assert not torch.allclose(swapped, model.decode(a, *pitch(1, 60)), atol=1e-3)
-
-
-def test_unvoiced_sounds_keep_the_sources_shape_in_the_references_spectrum() -> None:
-    model = make_model(unvoiced_bypass=1.0)
-    source, reference = make_mel(frames=400, seed=1), 0.5 * make_mel(frames=400, seed=2) - 3
-    latent = Latent(model.encode_content(source), model.encode_speaker(reference))
-    decoded = model.decode(latent, *pitch(1, 400))
-    voiced = torch.ones(1, 400)
-    voiced[:, 100:300] = 0
-    kept = model.keep_unvoiced(decoded, source, voiced, latent.speaker_embedding)
-    torch.testing.assert_close(kept[..., :99], decoded[..., :99])  # voiced sounds are decoded
-    ours, wanted = (spectral_statistics(model.normalize(x)) for x in (source, reference))
-    place = (model.normalize(kept)[0, 7, 200] - wanted.mean[0, 7]) / wanted.log_deviation[
-        0, 7
-    ].exp()
-    was = (model.normalize(source)[0, 7, 200] - ours.mean[0, 7]) / ours.log_deviation[0, 7].exp()
-    assert place.item() == pytest.approx(was.item(), abs=1e-3)
-    without = make_model(unvoiced_bypass=0.0)
-    assert without.keep_unvoiced(decoded, source, voiced, latent.speaker_embedding) is decoded
 
 
 def test_noise_in_the_bottleneck_is_for_training_only() -> None:

@@ -58,7 +58,8 @@ RUN = RunConfig(steps=6, precision="float32", log_every=1, validate_every=3, che
 
 
 def autoencoder_task(cache: Path, **loss: float) -> AutoencoderTask:
-    losses = replace(AutoencoderLossConfig(swap_from=0.33), **loss)  # type: ignore[arg-type]
+    base = AutoencoderLossConfig(swap_from=0.33, contrastive=0.1, ctc=0.2)
+    losses = replace(base, **loss)  # type: ignore[arg-type]
     recipe = AutoencoderRecipe(autoencoder=TINY_AUTOENCODER, loss=losses, data=DATA, run=RUN)
     return AutoencoderTask(recipe, cache, CPU)
 

@@ -6,7 +6,7 @@ Only then is the result made, block by block. Each block is computed with as muc
 sides as the networks see, the F0 track's phase and the noise go on from block to block, and only
 the middle is kept: there is no seam to hide, so nothing is cross-faded.
 
-What is too long for memory waits in unnamed scratch files (`Rows`), about 0.55 GB an hour; memory
+What is too long for memory waits in unnamed scratch files (`Rows`), about 0.8 GB an hour; memory
 holds one block and the F0 track (1 MB an hour).
 """
 
@@ -45,7 +45,6 @@ from vc.denoise import clean_blocks
 from vc.model.autoencoder import Latent
 from vc.model.content_encoder import ContentEncoder
 from vc.model.layers import ConvNeXtBlock, InstanceNorm, Statistics, instance_norm
-from vc.model.speaker_encoder import SpectralStatistics, speech_level
 from vc.on_disk import LevelMeter, Rows
 from vc.pitch import estimate_f0, interpolate_log_f0, match_range, pitch_range, shift_semitones
 from vc.vocoder.excitation import upsample_log_f0
@@ -323,12 +322,13 @@ class _LongConversion:
         with torch.inference_mode(), self._rows(self.features.n_mels) as log_mel:
             f0 = self._analyse(log_mel)
             content = self._encode_content(log_mel)
-            voiced = (f0 > 0).astype(np.float32)
-            if pitch == "match":
-                f0 = match_range(f0, pitch_range(f0), voice.pitch)
-            elif pitch != "keep":
-                f0 = shift_semitones(f0, float(pitch))
-            self._decode(content, log_mel, voice, interpolate_log_f0(f0), voiced)
+        voiced = (f0 > 0).astype(np.float32)
+        if pitch == "match":
+            f0 = match_range(f0, pitch_range(f0), voice.pitch)
+        elif pitch != "keep":
+            f0 = shift_semitones(f0, float(pitch))
+        with torch.inference_mode():
+            self._decode(content, voice, interpolate_log_f0(f0), voiced)
 
     def result_samples(self, rate: int) -> int:
         """Samples of `result`."""
@@ -437,25 +437,7 @@ class _LongConversion:
                 content, lambda y: self.model.squeeze(y, of_content).content, config.content_dim
             )
 
-    def _spectral_statistics(self, log_mel: Rows) -> SpectralStatistics:
-        """`spectral_statistics` of the whole file."""
-        normalize = self.model.normalize
-        levels = [mel.mean(dim=1) for mel in self._computed(log_mel, normalize, 0)]
-        gate = speech_level(torch.cat(levels, dim=-1))[0]
-        total = square = torch.zeros(1)
-        frames = 0
-        for mel in self._computed(log_mel, normalize, 0):
-            spoken = mel[0, :, mel.mean(dim=1)[0] >= gate].double()
-            total = total + spoken.sum(dim=-1)
-            square = square + spoken.square().sum(dim=-1)
-            frames += spoken.shape[-1]
-        mean = total / frames
-        variance = (square / frames - mean.square()).clamp(min=1e-3)
-        return SpectralStatistics(mean.float()[None], 0.5 * variance.float().log()[None])
-
-    def _decode(
-        self, content: Rows, log_mel: Rows, voice: Voice, log_f0: Waveform, voiced: Waveform
-    ) -> None:
+    def _decode(self, content: Rows, voice: Voice, log_f0: Waveform, voiced: Waveform) -> None:
         """Content and pitch -> samples, with phase and noise that go on from block to block."""
         config, hop = self.model.config, self.features.hop_length
         radius, stride = config.kernel_size // 2, config.content_stride
@@ -465,7 +447,6 @@ class _LongConversion:
         context += -(-of_vocoder.n_fft // hop) + 1 + decoder
         context = stride * -(-context // stride)
         speaker = voice.speaker_embedding.to(self.converter.device)[None]
-        own = self._spectral_statistics(log_mel)
         noise = _Noise(hop)
         tensor = self.converter._tensor
         cycles, low = 0.0, 0
@@ -476,8 +457,6 @@ class _LongConversion:
             pitch, flags = tensor(log_f0[low : span.high]), tensor(voiced[low : span.high])
             part = content.read(low // stride, -(-span.high // stride))
             mel = self.model.decode(Latent(self._tensor(part), speaker), pitch, flags)
-            source = self._tensor(log_mel.read(low, span.high))
-            mel = self.model.keep_unvoiced(mel, source, flags, speaker, own)
             white = noise.read(low, span.high).to(self.converter.device)
             samples = self.vocoder(mel, pitch, flags, white, cycles)[0].float().cpu().numpy()
             self.converted.append(samples[(span.start - low) * hop : (span.stop - low) * hop])

@@ -67,14 +67,14 @@ class AutoencoderConfig:
     width: int = 256  # channels inside content encoder and decoder
     expansion: int = 3  # inner width of a block, in multiples of its width
     kernel_size: int = 7  # frames each block looks at
-    content_blocks: int = 6
-    content_dim: int = 64
-    content_stride: int = 2  # mel frames per content frame
-    content_coefficients: int = 0  # cepstral, that content is read from; 0: the whole mel
+    content_blocks: int = 4
+    content_dim: int = 96
+    content_stride: int = 1  # mel frames per content frame
+    content_coefficients: int = 20  # cepstral, that content is read from; 0: the whole mel
     input_norm: bool = True  # instance normalisation of the mel that content is read from
     block_norm: Literal["instance", "layer"] = "instance"  # inside the content encoder
     bottleneck: Literal["noise", "narrow", "variational", "sigmoid", "vq", "fsq"] = "noise"
-    bottleneck_noise: float = 0.3  # "noise": standard deviation beside unit-variance content
+    bottleneck_noise: float = 0.15  # "noise": standard deviation beside unit-variance content
     codebook_size: int = 256  # "vq": entries
     quantizer_levels: tuple[int, ...] = (8, 5, 5, 5)  # "fsq": levels of each content channel
     speaker_width: int = 192
@@ -85,13 +85,8 @@ class AutoencoderConfig:
     decoder_norm: Literal["layer", "instance"] = "layer"  # with "instance", FiLM is AdaIN
     f0_bands: int = 32  # radial basis functions over log-F0
     f0_conditioning: bool = True
-    unvoiced_bypass: float = 0.0  # share of unvoiced sounds that a conversion takes from the source
 
     def __post_init__(self) -> None:
-        _require(
-            self.unvoiced_bypass == 0 or (self.speaker_statistics and self.unvoiced_bypass <= 1),
-            "autoencoder: unvoiced_bypass must be in 0..1 and needs speaker_statistics",
-        )
         _require(self.kernel_size % 2 == 1, "autoencoder: kernel_size must be odd")
         _require(self.content_stride >= 1, "autoencoder: content_stride must be at least 1")
         _require(

@@ -305,7 +305,6 @@ class Converter:
         speaker = voice.speaker_embedding.to(self.device)[None]
         latent = Latent(self.autoencoder.encode_content(log_mel), speaker)
         decoded = self.autoencoder.decode(latent, log_f0, voiced)
-        decoded = self.autoencoder.keep_unvoiced(decoded, log_mel, voiced, speaker)
         progress(0.6)
         return fit_length(self.synthesize(decoded, log_f0, voiced), len(waveform))
 

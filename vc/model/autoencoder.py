@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from vc.config import AutoencoderConfig, FeatureConfig
 from vc.model.bottleneck import Bottled, make_bottleneck
@@ -15,9 +14,6 @@ from vc.model.decoder import Decoder
 from vc.model.layers import Statistics, instance_norm
 from vc.model.speaker_encoder import (
     SpeakerEncoder,
-    SpectralStatistics,
-    spectral_statistics,
-    split_embedding,
 )
 
 
@@ -98,40 +94,6 @@ class Autoencoder(nn.Module):
         """
         mel = self.decoder(latent.content, latent.speaker_embedding, log_f0, voiced)
         return mel * self.get_buffer("mel_scale")[:, None] + self.get_buffer("mel_mean")[:, None]
-
-    def keep_unvoiced(
-        self,
-        decoded: Tensor,
-        log_mel: Tensor,
-        voiced: Tensor,
-        speaker_embedding: Tensor,
-        own: SpectralStatistics | None = None,
-    ) -> Tensor:
-        """Let a share of the source's unvoiced sounds past the bottleneck.
-
-        Hissing and bursts say much about the words and little about the voice. The share
-        `unvoiced_bypass` of their mel is the source's own, brought to the mean and spread that the
-        speaker embedding has for each band.
-
-        Args:
-            decoded: `(batch, n_mels, frames)`, what `decode` made for the speaker embedding.
-            log_mel: the source's own mel, of the same shape.
-            voiced: `(batch, frames)`, 1.0 where voiced.
-            speaker_embedding: `(batch, embedding_dim)` of the reference.
-            own: of the whole source, where `log_mel` is only a part of it.
-        """
-        if not self.config.unvoiced_bypass:
-            return decoded
-        mel = self.normalize(log_mel)
-        mean, log_deviation = own or spectral_statistics(mel)
-        theirs = split_embedding(speaker_embedding, self.config)
-        ratio = (theirs.log_deviation - log_deviation).exp().unsqueeze(-1)
-        moved = theirs.mean.unsqueeze(-1) + ratio * (mel - mean.unsqueeze(-1))
-        moved = moved * self.get_buffer("mel_scale")[:, None] + self.get_buffer("mel_mean")[:, None]
-        # over three frames, so that nothing switches abruptly
-        unvoiced = functional.avg_pool1d(1 - voiced, 3, 1, 1, count_include_pad=False)
-        share = (self.config.unvoiced_bypass * unvoiced).unsqueeze(1)
-        return decoded + share * (moved - decoded)
 
     def forward(self, log_mel: Tensor, log_f0: Tensor, voiced: Tensor) -> Tensor:
         """Rebuild a clip from its own latent."""

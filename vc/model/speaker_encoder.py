@@ -75,16 +75,12 @@ def spectral_statistics(mel: Tensor) -> SpectralStatistics:
     """Mean and log standard deviation over speech frames of `(batch, n_mels, frames)`."""
     mel = mel.float()
     level = mel.mean(dim=1)  # (B, T)
-    active = (level >= speech_level(level)).float().unsqueeze(1)  # (B, 1, T)
+    speech_level = level.detach().quantile(0.95, dim=-1, keepdim=True) - _ACTIVE_RANGE
+    active = (level >= speech_level).float().unsqueeze(1)  # (B, 1, T)
     share = active / active.sum(dim=-1, keepdim=True)
     mean = (share * mel).sum(dim=-1)
     variance = (share * (mel - mean.unsqueeze(-1)).square()).sum(dim=-1)
     return SpectralStatistics(mean, 0.5 * variance.clamp(min=1e-3).log())
-
-
-def speech_level(level: Tensor) -> Tensor:
-    """From which mean level `(batch, 1)` a frame is speech, given all frames' `(batch, frames)`."""
-    return level.detach().quantile(0.95, dim=-1, keepdim=True) - _ACTIVE_RANGE
 
 
 def split_embedding(embedding: Tensor, config: AutoencoderConfig) -> SpeakerParts:

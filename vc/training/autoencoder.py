@@ -46,16 +46,16 @@ class AutoencoderLossConfig:
     """Weights of the losses; 0 turns one off and saves its cost."""
 
     reconstruction: float = 1.0
-    envelope: float = 0.0  # the same after smoothing over the bands: where the words are
+    envelope: float = 1.0  # the same after smoothing over the bands: where the words are
     bottleneck: float = 0.0  # what the bottleneck asks for its content (see vc/model/bottleneck.py)
     content_again: float = 0.0  # content read from the rebuilt mel is the same (AutoVC's loss)
-    speaker: float = 0.05  # the speaker vector names the training speaker
-    contrastive: float = 0.1  # content is the same under another perturbation
-    ctc: float = 0.2  # content tells phones, where transcripts exist
-    swap_from: float = 0.33  # share of the run after which the losses below begin; 1: never
-    swap_content: float = 0.1  # content of the swapped decode is the source's
-    swap_speaker: float = 0.5  # speaker of the swapped decode is the reference's
-    adversarial: float = 0.1  # swapped decodes look real for the speaker
+    speaker: float = 0.03  # the speaker vector names the training speaker
+    contrastive: float = 0.0  # content is the same under another perturbation
+    ctc: float = 0.0  # content tells phones, where transcripts exist
+    swap_from: float = 0.2  # share of the run after which the losses below begin; 1: never
+    swap_content: float = 0.15  # content of the swapped decode is the source's
+    swap_speaker: float = 1.5  # speaker of the swapped decode is the reference's
+    adversarial: float = 0.2  # swapped decodes look real for the speaker
 
 
 @dataclass(frozen=True)

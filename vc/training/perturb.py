@@ -20,13 +20,15 @@ from torch.nn import functional
 class PerturbConfig:
     """How strongly content's input is changed in training."""
 
-    resize: float = 0.22  # largest stretch of the mel axis, as a natural logarithm
-    equalizer: float = 0.4  # standard deviation of random band gains, natural log (0.115 = 1 dB)
-    noise_probability: float = 0.5
+    resize: float = 0.05  # largest stretch of the mel axis, as a natural logarithm
+    equalizer: float = 0.15  # standard deviation of random band gains, natural log (0.115 = 1 dB)
+    noise_probability: float = 0.3
     noise_snr_db: tuple[float, ...] = (5.0, 30.0)  # lowest and highest
-    mask_probability: float = 0.3  # of hiding one short stretch of frames
+    mask_probability: float = 0.0  # of hiding one short stretch of frames
     mask_frames: int = 6
-    new_voices: float = 0.0  # largest stretch (as `resize`) that makes other voices of the speakers
+    new_voices: float = (
+        0.15  # largest stretch (as `resize`) that makes other voices of the speakers
+    )
 
 
 def perturb(
