@@ -11,6 +11,7 @@ from tests.conftest import TINY_AUTOENCODER
 from vc.config import AutoencoderConfig, FeatureConfig
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.bottleneck import VectorQuantizer
+from vc.model.decoder import steady_harmonics
 from vc.model.layers import ConvNeXtBlock, instance_norm, smooth_bands
 from vc.model.speaker_encoder import average_embeddings, spectral_statistics, split_embedding
 
@@ -70,6 +71,17 @@ def test_smooth_bands_keeps_formants_and_takes_harmonics_out() -> None:
     torch.testing.assert_close(
         smooth_bands(formants + harmonics, 14), formants, atol=1e-5, rtol=1e-5
     )
+
+
+def test_steady_harmonics_smooths_only_what_is_fine_over_the_bands() -> None:
+    band = torch.arange(80)[None, :, None] + 0.5
+    frame = torch.arange(40)[None, None, :]
+    onset = torch.cos(torch.pi / 80 * 5 * band) * (frame > 20)
+    torch.testing.assert_close(steady_harmonics(onset), onset, atol=1e-5, rtol=1e-5)
+    steady = torch.cos(torch.pi / 80 * 40 * band).expand(1, 80, 40)
+    torch.testing.assert_close(steady_harmonics(steady), steady, atol=1e-5, rtol=1e-5)
+    flutter = steady * (-1.0) ** frame
+    assert steady_harmonics(flutter)[..., 1:-1].abs().max() < 0.34
 
 
 def test_content_read_from_few_coefficients_cannot_hold_the_pitch() -> None:

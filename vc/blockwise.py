@@ -44,6 +44,7 @@ from vc.convert import COMMENT, LONG_S, Converter, Pitch, Progress, Reference
 from vc.denoise import clean_blocks
 from vc.model.autoencoder import Latent
 from vc.model.content_encoder import ContentEncoder
+from vc.model.decoder import steady_harmonics
 from vc.model.layers import ConvNeXtBlock, InstanceNorm, Statistics, instance_norm
 from vc.on_disk import LevelMeter, Rows
 from vc.pitch import estimate_f0, interpolate_log_f0, match_range, pitch_range, shift_semitones
@@ -441,7 +442,7 @@ class _LongConversion:
         """Content and pitch -> samples, with phase and noise that go on from block to block."""
         config, hop = self.model.config, self.features.hop_length
         radius, stride = config.kernel_size // 2, config.content_stride
-        decoder = (config.decoder_blocks * radius + 1) + 2 * stride
+        decoder = (config.decoder_blocks * radius + 2) + 2 * stride
         of_vocoder = self.vocoder.config
         context = (of_vocoder.blocks + 1) * (of_vocoder.kernel_size // 2)
         context += -(-of_vocoder.n_fft // hop) + 1 + decoder
@@ -457,6 +458,7 @@ class _LongConversion:
             pitch, flags = tensor(log_f0[low : span.high]), tensor(voiced[low : span.high])
             part = content.read(low // stride, -(-span.high // stride))
             mel = self.model.decode(Latent(self._tensor(part), speaker), pitch, flags)
+            mel = steady_harmonics(mel)
             white = noise.read(low, span.high).to(self.converter.device)
             samples = self.vocoder(mel, pitch, flags, white, cycles)[0].float().cpu().numpy()
             self.converted.append(samples[(span.start - low) * hop : (span.stop - low) * hop])

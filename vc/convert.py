@@ -35,6 +35,7 @@ from vc.denoise import clean_blocks
 from vc.errors import CheckpointError, VCError
 from vc.features import LogMel
 from vc.model.autoencoder import Autoencoder, Latent
+from vc.model.decoder import steady_harmonics
 from vc.model.denoiser import Denoiser
 from vc.model.speaker_encoder import average_embeddings
 from vc.pitch import (
@@ -304,7 +305,7 @@ class Converter:
         log_mel = self.log_mel(self._tensor(waveform))
         speaker = voice.speaker_embedding.to(self.device)[None]
         latent = Latent(self.autoencoder.encode_content(log_mel), speaker)
-        decoded = self.autoencoder.decode(latent, log_f0, voiced)
+        decoded = steady_harmonics(self.autoencoder.decode(latent, log_f0, voiced))
         progress(0.6)
         return fit_length(self.synthesize(decoded, log_f0, voiced), len(waveform))
 
