@@ -6,7 +6,7 @@ speaker's own clips best: a textual inversion (Gal et al. 2022, arXiv:2208.01618
 weight of the model changes, so the result is a voice file like any other. Every fifth clip is held
 out; on these the tuned embedding must beat the average one, or the average is kept.
 
-What is judged is rebuilding. That conversions gain by it is not shown yet: see section 21 of the log
+What is judged is rebuilding. That conversions gain by it is not shown: see section 21 of the log
 of experiments.
 """
 
