@@ -30,6 +30,7 @@ def test_the_toy_recipe_runs_as_its_readme_says(
         told += capsys.readouterr().out
     source = read_audio(ROOT / "vc" / "examples" / "source.flac")
     assert read_audio(tmp_path / "toy.wav").duration_s == pytest.approx(source.duration_s)
+    assert (tmp_path / "runs" / "toy" / "autoencoder" / "cache" / "report.html").is_file()
     before, after = _figures(told, "reconstruction")
     assert after < 0.8 * before
 

@@ -21,12 +21,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vc.audio import Audio, check_speech, normalize_level, read_audio, resample, trim_silence
+from vc.audio import Audio, check_speech, read_audio
 from vc.convert import Converter
 from vc.errors import AudioError, VoiceError
 from vc.layouts import LeftOut
+from vc.losses import envelope_loss
 from vc.model.autoencoder import Autoencoder, Latent
-from vc.model.layers import smooth_bands
 from vc.model.speaker_encoder import split_embedding
 from vc.pitch import estimate_f0, interpolate_log_f0
 from vc.voice import Voice
@@ -34,7 +34,6 @@ from vc.voice import Voice
 MIN_TUNING_S = 20.0  # with less speech than this, tuning would learn the clips, not the voice
 _HELD_OUT = 5  # every so many clips one is held out
 _WINDOW_FRAMES, _BATCH_SIZE, _LEARNING_RATE = 128, 8, 1e-2
-_ENVELOPE_COEFFICIENTS = 14
 _DB = 20 / np.log(10)  # of one natural-log unit of magnitude
 
 
@@ -119,19 +118,14 @@ def adapt_voice(
 
 @torch.inference_mode()
 def _clip(converter: Converter, audio: Audio) -> _Clip:
-    features = converter.features
-    waveform = resample(audio.waveform, audio.sample_rate, features.sample_rate)
-    waveform = normalize_level(waveform, features.sample_rate, features.level_db)
-    waveform = trim_silence(waveform, features.sample_rate)
-    f0 = estimate_f0(waveform, features)
-    device = converter.device
-    log_mel = converter.log_mel(torch.from_numpy(waveform)[None].to(device))
-    content = converter.autoencoder.encode_content(log_mel)
+    waveform = converter.reference_waveform(audio)
+    f0 = estimate_f0(waveform, converter.features)
+    log_mel = converter.log_mel(converter._tensor(waveform))
     return _Clip(
-        content[0],
+        converter.autoencoder.encode_content(log_mel)[0],
         log_mel[0],
-        torch.from_numpy(interpolate_log_f0(f0)).to(device),
-        torch.from_numpy((f0 > 0).astype(np.float32)).to(device),
+        converter._tensor(interpolate_log_f0(f0))[0],
+        converter._tensor((f0 > 0).astype(np.float32))[0],
     )
 
 
@@ -155,7 +149,7 @@ def _tune(
         content, log_mel, log_f0, voiced = (torch.stack(part) for part in zip(*pieces, strict=True))
         speaker = _on_sphere(embedding, model).expand(_BATCH_SIZE, -1)
         error = model.decode(Latent(content, speaker), log_f0, voiced) - log_mel
-        loss = error.abs().mean() + smooth_bands(error, _ENVELOPE_COEFFICIENTS).abs().mean()
+        loss = error.abs().mean() + envelope_loss(error)
         (embedding.grad,) = torch.autograd.grad(loss, [embedding])
         optimizer.step()
         schedule.step()

@@ -37,6 +37,7 @@ from vc.audio import (
     read_audio,
 )
 from vc.errors import AudioError, CheckpointError, DataError, VCError
+from vc.safe_write import write_text
 
 LEDGER = ".vc-batch.jsonl"
 REPORT = "vc-batch-report.csv"
@@ -105,9 +106,7 @@ class BatchReport:
             writer.writeheader()
             writer.writerows(rows)
             text = table.getvalue()
-        beside = path.with_name(f".{path.name}.new")
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
+        write_text(path, text)
 
 
 def run_batch(

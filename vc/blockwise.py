@@ -40,14 +40,14 @@ from vc.audio import (
     write_audio,
     write_blocks,
 )
-from vc.convert import COMMENT, LONG_S, Converter, Pitch, Progress, Reference
+from vc.convert import COMMENT, LONG_S, Converter, Pitch, Progress, Reference, moved_f0
 from vc.denoise import clean_blocks
 from vc.model.autoencoder import Latent
 from vc.model.content_encoder import ContentEncoder
 from vc.model.decoder import steady_harmonics
 from vc.model.layers import ConvNeXtBlock, InstanceNorm, Statistics, instance_norm
 from vc.on_disk import LevelMeter, Rows
-from vc.pitch import estimate_f0, interpolate_log_f0, match_range, pitch_range, shift_semitones
+from vc.pitch import estimate_f0, interpolate_log_f0
 from vc.vocoder.excitation import upsample_log_f0
 from vc.vocoder.source_filter import SourceFilterVocoder
 from vc.voice import Voice
@@ -320,16 +320,12 @@ class _LongConversion:
 
     def synthesize(self, voice: Voice, pitch: Pitch) -> None:
         """All other passes: pitch and mel, content layer by layer, then the result."""
-        with torch.inference_mode(), self._rows(self.features.n_mels) as log_mel:
-            f0 = self._analyse(log_mel)
-            content = self._encode_content(log_mel)
-        voiced = (f0 > 0).astype(np.float32)
-        if pitch == "match":
-            f0 = match_range(f0, pitch_range(f0), voice.pitch)
-        elif pitch != "keep":
-            f0 = shift_semitones(f0, float(pitch))
         with torch.inference_mode():
-            self._decode(content, voice, interpolate_log_f0(f0), voiced)
+            with self._rows(self.features.n_mels) as log_mel:
+                f0 = self._analyse(log_mel)
+                content = self._encode_content(log_mel)
+            voiced = (f0 > 0).astype(np.float32)
+            self._decode(content, voice, interpolate_log_f0(moved_f0(f0, voice, pitch)), voiced)
 
     def result_samples(self, rate: int) -> int:
         """Samples of `result`."""

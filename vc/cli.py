@@ -15,6 +15,7 @@ from vc.errors import VCError
 
 if TYPE_CHECKING:
     from vc.convert import Pitch
+    from vc.corpus import PreparationReport
 
 EXIT_SOME_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 _DENOISE = "take background noise out of source and references first"
@@ -293,7 +294,11 @@ def _progress_bar(what: str, quiet: bool) -> Iterator[Callable[[float], None]]:
     from tqdm import tqdm
 
     with tqdm(total=100, desc=what, unit="%", disable=quiet, leave=False) as bar:
-        yield lambda share: bar.update(round(100 * share) - bar.n) and None
+
+        def show(share: float) -> None:
+            bar.update(round(100 * share) - bar.n)
+
+        yield show
 
 
 def _convert(options: argparse.Namespace) -> int:
@@ -488,7 +493,6 @@ def _info(options: argparse.Namespace) -> None:
 def _prepare(options: argparse.Namespace) -> None:
     from vc.config import FeatureConfig
     from vc.corpus import prepare, read_speakers
-    from vc.corpus_report import format_summary, write_page
 
     if not 0 <= options.test_share < 1:
         raise VCError("--test-share must be at least 0 and below 1")
@@ -506,15 +510,21 @@ def _prepare(options: argparse.Namespace) -> None:
         options.workers,
         options.test_share,
     )
-    page = options.output / "report.html"
+    _tell_of_corpus(report, options.output)
+
+
+def _tell_of_corpus(report: PreparationReport, cache: Path) -> None:
+    from vc.corpus_report import format_summary, write_page
+
+    page = cache / "report.html"
     write_page(report, page)
     for other in report.left_out:
         print(f"left out: {other}", file=sys.stderr)
-    print(f"{format_summary(report)}\n{options.output}: ready to train on; plots in {page}")
+    print(f"{format_summary(report)}\n{cache}: ready to train on; plots in {page}")
 
 
 def _train(options: argparse.Namespace) -> None:
-    from vc.training.loop import first_validation
+    from vc.training.loop import validations
     from vc.training.run import find_recipe, pick_device, train
 
     device = pick_device(options.device)
@@ -526,11 +536,11 @@ def _train(options: argparse.Namespace) -> None:
 
         started = time.monotonic()
         cache = options.output / "cache"
-        prepare(options.corpus, cache, FeatureConfig())
+        _tell_of_corpus(prepare(options.corpus, cache, FeatureConfig()), cache)
         if minutes is not None:
             minutes -= (time.monotonic() - started) / 60
     metrics = train(recipe, cache, options.output, options.set, device, print, minutes)
-    before = first_validation(options.output)
+    before = dict(validations(options.output)).get(0, {})
     print("on held-out speech, before training -> after:")
     for name, value in metrics.items():
         print(f"  {name}: {before.get(name, float('nan')):.4f} -> {value:.4f}")

@@ -275,11 +275,7 @@ class Converter:
         embeddings, weights, f0 = [], [], []
         for audio, name in clips:
             check_speech(audio, name, min_duration_s)
-            waveform = resample(audio.waveform, audio.sample_rate, self.features.sample_rate)
-            waveform = self._level(waveform)
-            if denoise:
-                waveform = self._clean(waveform)
-            waveform = trim_silence(waveform, self.features.sample_rate)
+            waveform = self.reference_waveform(audio, denoise)
             with torch.inference_mode():
                 log_mel = self.log_mel(self._tensor(waveform))
                 embeddings.append(self.autoencoder.encode_speaker(log_mel)[0])
@@ -290,17 +286,24 @@ class Converter:
         )
         return Voice(embedding, pitch_range(np.concatenate(f0)))
 
+    def reference_waveform(self, audio: Audio, denoise: bool = False) -> Waveform:
+        """A reference clip as it is listened to: `(samples,)` at the model's rate and level.
+
+        Silence at its ends is cut.
+        """
+        waveform = resample(audio.waveform, audio.sample_rate, self.features.sample_rate)
+        waveform = self._level(waveform)
+        if denoise:
+            waveform = self._clean(waveform)
+        return trim_silence(waveform, self.features.sample_rate)
+
     def _convert(
         self, waveform: Waveform, voice: Voice, pitch: Pitch, progress: Progress
     ) -> Waveform:
         """Convert `(samples,)` at the model's rate."""
         f0 = estimate_f0(waveform, self.features)
         voiced = self._tensor((f0 > 0).astype(np.float32))
-        if pitch == "match":
-            f0 = match_range(f0, pitch_range(f0), voice.pitch)
-        elif pitch != "keep":
-            f0 = shift_semitones(f0, float(pitch))
-        log_f0 = self._tensor(interpolate_log_f0(f0))
+        log_f0 = self._tensor(interpolate_log_f0(moved_f0(f0, voice, pitch)))
         progress(0.3)
         log_mel = self.log_mel(self._tensor(waveform))
         speaker = voice.speaker_embedding.to(self.device)[None]
@@ -352,11 +355,17 @@ def load(
     neural = None
     if vocoder == "neural":
         neural = load_vocoder(_own_or_shipped(folder, "vocoder")).to(device)
-    own_denoiser = (folder / "denoiser").is_dir()
     denoiser = load_denoiser(_own_or_shipped(folder, "denoiser")).to(device)
-    if not own_denoiser and denoiser.features != autoencoder.features:
-        return Converter(autoencoder, neural, None, folder)  # the shipped one hears other features
-    return Converter(autoencoder, neural, denoiser, folder)
+    # a model of other features does without the shipped denoiser; its own must fit
+    fits = denoiser.features == autoencoder.features or (folder / "denoiser").is_dir()
+    return Converter(autoencoder, neural, denoiser if fits else None, folder)
+
+
+def moved_f0(f0: Waveform, voice: Voice, pitch: Pitch) -> Waveform:
+    """A source's F0 track `(frames,)` in Hz, as it is to be spoken in `voice`."""
+    if pitch == "match":
+        return match_range(f0, pitch_range(f0), voice.pitch)
+    return f0 if pitch == "keep" else shift_semitones(f0, float(pitch))
 
 
 def _own_or_shipped(folder: Path, part: str) -> Path:

@@ -39,6 +39,7 @@ from vc.errors import AudioError, DataError
 from vc.features import LogMel
 from vc.layouts import UNLABELLED, Clip, LeftOut, find_clips
 from vc.pitch import estimate_f0
+from vc.safe_write import write_text
 
 NOISE = "noise"  # a corpus folder of this name holds no speech: it corrupts training input
 VALIDATION_SHARE = 0.02  # of speakers
@@ -129,9 +130,8 @@ def prepare(
         raise DataError(f"{corpus}: no audio files found; expected speaker/utterance.wav below it")
     cache.mkdir(parents=True, exist_ok=True)
     _claim_cache(cache, features)
-    done = _already_done(cache, clips)
-    measured: dict[str, _Measured] = {}
-    jobs = [(clip, cache, features) for name, clip in clips.items() if name not in done]
+    measured = _already_done(cache, clips)
+    jobs = [(clip, cache, features) for name, clip in clips.items() if name not in measured]
     if jobs:
         with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
             results = pool.map(_prepare_one, jobs, chunksize=16)
@@ -144,15 +144,15 @@ def prepare(
     utterances: list[Utterance] = []
     first_of: dict[str, str] = {}  # the first recording with some sound
     for name, clip in clips.items():
-        if name not in measured and name not in done:
+        if name not in measured:
             continue
-        seconds, facts, stamp = measured.get(name) or done[name]
+        seconds, facts, stamp = measured[name]
         same = first_of.setdefault(facts.sound, name)
         if same != name:
             left_out.append(LeftOut(clip.file, f"the same recording as {same}"))
             continue
         utterances.append(_utterance(clip, seconds, facts, stamp, hold_out, test_share))
-    _write_text(
+    write_text(
         cache / MANIFEST,
         "".join(json.dumps(asdict(u), ensure_ascii=False) + "\n" for u in utterances),
     )
@@ -191,18 +191,17 @@ def _already_done(cache: Path, clips: dict[str, Clip]) -> dict[str, _Measured]:
     done = {}
     for row in earlier:
         clip = clips.get(row.name)
-        if clip is None or row.facts is None or not row.stamp:
+        if clip is None or row.facts is None:
             continue
-        if row.stamp == _stamp(clip.file, feature_file(cache, row.name)):
+        target = feature_file(cache, row.name)
+        if target.exists() and row.stamp == _stamp(_file_stamp(clip.file), target):
             done[row.name] = _Measured(row.seconds, row.facts, row.stamp)
     return done
 
 
-def _stamp(file: Path, target: Path) -> str:
-    """Changes when the recording or its features change; empty without features."""
-    if not target.exists():
-        return ""
-    return f"{_file_stamp(file)}-{target.stat().st_size}"
+def _stamp(file_stamp: str, target: Path) -> str:
+    """Changes when the recording or its features change."""
+    return f"{file_stamp}-{target.stat().st_size}"
 
 
 def _file_stamp(file: Path) -> str:
@@ -221,7 +220,7 @@ def _claim_cache(cache: Path, features: FeatureConfig) -> None:
         if stored != features:
             raise DataError(f"{cache}: holds features of other settings; choose another folder")
         return
-    _write_text(config_file, json.dumps(to_dict(features), indent=2))
+    write_text(config_file, json.dumps(to_dict(features), indent=2))
 
 
 def _prepare_one(job: tuple[Clip, Path, FeatureConfig]) -> _Measured | str:
@@ -256,7 +255,7 @@ def _prepare_one(job: tuple[Clip, Path, FeatureConfig]) -> _Measured | str:
     description = json.dumps({"stamp": file_stamp, "facts": asdict(facts)})
     save_file(tensors, beside, metadata={_METADATA_KEY: description})
     os.replace(beside, target)
-    return _Measured(len(waveform) / features.sample_rate, facts, _stamp(clip.file, target))
+    return _Measured(len(waveform) / features.sample_rate, facts, _stamp(file_stamp, target))
 
 
 def _facts(audio: Audio, level_db: float) -> Facts:
@@ -292,14 +291,7 @@ def _cached(target: Path, file_stamp: str, features: FeatureConfig) -> _Measured
             samples = stored.get_slice("waveform").get_shape()[0]
     except (OSError, SafetensorError):
         return None
-    stamp = f"{file_stamp}-{target.stat().st_size}"
-    return _Measured(float(samples / features.sample_rate), facts, stamp)
-
-
-def _write_text(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(text, encoding="utf-8")
-    os.replace(beside, path)
+    return _Measured(float(samples / features.sample_rate), facts, _stamp(file_stamp, target))
 
 
 def read_manifest(cache: Path) -> list[Utterance]:

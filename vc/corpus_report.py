@@ -6,7 +6,6 @@ The page is one HTML file that needs no network; its histograms are inline SVG.
 from __future__ import annotations
 
 import html
-import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 
 from vc.clip_check import CLIPPED_SHARE, NOISY_SNR_DB
 from vc.corpus import PreparationReport, Utterance
+from vc.safe_write import write_text
 
 _BINS, _WIDTH, _HEIGHT = 30, 360, 120
 _STYLE = """
@@ -84,9 +84,7 @@ def write_page(report: PreparationReport, path: Path) -> None:
 <div class="plots">{"".join(_plots(speech))}</div>
 <h2>Left out</h2>{_table(lost) if lost else "<p>Nothing.</p>"}</body></html>
 """
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(page, encoding="utf-8")
-    os.replace(beside, path)
+    write_text(path, page)
 
 
 def _table(rows: Sequence[tuple[str, str]]) -> str:

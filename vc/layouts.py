@@ -92,7 +92,7 @@ def _plain(root: Path, file: Path, tables: _Tables) -> Clip:
     parts = file.relative_to(root).with_suffix("").parts
     corpus = parts[-3] if len(parts) >= 3 else root.resolve().name
     speaker = parts[-2] if len(parts) >= 2 else UNLABELLED
-    folder = file.parent if speaker == UNLABELLED and len(parts) < 2 else file.parent.parent
+    folder = file.parent if len(parts) < 2 else file.parent.parent
     text = tables.transcripts(folder).get((speaker, parts[-1]), "")
     return Clip(file, corpus, speaker, parts[-1], text)
 

@@ -6,7 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vc.model.layers import smooth_bands
+
 STFT_SIZES = (256, 512, 1024, 2048)
+_ENVELOPE_COEFFICIENTS = 14  # cepstral: formants, without harmonics
 
 
 def stft_magnitude(waveform: Tensor, n_fft: int) -> Tensor:
@@ -77,3 +80,11 @@ def margin_softmax_loss(
     """
     right = functional.one_hot(labels, cosines.shape[1]).to(cosines.dtype)
     return functional.cross_entropy(scale * (cosines - margin * right), labels)
+
+
+def envelope_loss(difference: Tensor) -> Tensor:
+    """Mean distance of the broad shapes of mels, given their difference `(batch, n_mels, frames)`.
+
+    Most of a distance between mels is harmonics and chance; here formants count for more.
+    """
+    return smooth_bands(difference, _ENVELOPE_COEFFICIENTS).abs().mean()

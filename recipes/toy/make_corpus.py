@@ -1,6 +1,6 @@
 """Make a corpus of buzzing voices: as little as it takes to try the tools without a recording.
 
-python recipes/toy/make_corpus.py CORPUS
+Run `python recipes/toy/make_corpus.py CORPUS`.
 """
 
 from __future__ import annotations

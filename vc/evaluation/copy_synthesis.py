@@ -36,10 +36,11 @@ from vc.evaluation.judges import (
     perceptual_quality,
     short_time_intelligibility,
 )
-from vc.evaluation.results import format_summaries, write_text
+from vc.evaluation.results import format_summaries
 from vc.evaluation.run import run_all
 from vc.evaluation.score import load_clip, read_pairs
 from vc.pitch import estimate_f0, interpolate_log_f0
+from vc.safe_write import write_text
 
 COPIES_FILE = "copies.json"
 

@@ -12,7 +12,7 @@ from vc.evaluation.figures import bars, scatter_map
 from vc.evaluation.html import escape, page
 from vc.evaluation.judges import require
 from vc.evaluation.probe import ProbeReport, Task, format_report
-from vc.evaluation.results import write_text
+from vc.safe_write import write_text
 
 MAP_SPEAKERS = 20
 _MAPS = {

@@ -10,8 +10,9 @@ import numpy as np
 from vc.evaluation.bootstrap import Summary
 from vc.evaluation.figures import Clips, likeness_histogram, likeness_scatter, pair_picture
 from vc.evaluation.html import escape, page, player, table
-from vc.evaluation.results import ALL, Results, write_text
+from vc.evaluation.results import ALL, Results
 from vc.evaluation.score import EQUAL_ERROR_RATE, Pair, PairScore, load_clip, summarize
+from vc.safe_write import write_text
 
 LABELS = {  # measure -> what it is, and whether it is shown in per cent
     "to_reference": ("likeness to the reference, cosine", False),

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -29,6 +28,7 @@ import numpy as np
 from vc.errors import DataError
 from vc.evaluation.bootstrap import Summary, summarize_values
 from vc.evaluation.score import MEASURES, PairScore, summarize
+from vc.safe_write import write_text
 
 FORMAT_VERSION = 2
 SEVERAL_REFERENCES = "five-references"  # kept apart from the figures for one reference
@@ -116,20 +116,6 @@ def from_row(row: Mapping[str, Any]) -> PairScore:
             value = tuple(float(v) for v in value)
         values[field.name] = value
     return PairScore(**values)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all.
-
-    Raises:
-        DataError: it cannot be written.
-    """
-    beside = path.with_name(f".{path.name}.new")
-    try:
-        beside.write_text(text, "utf-8")
-        os.replace(beside, path)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def format_results(results: Results) -> str:

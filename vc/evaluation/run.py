@@ -23,8 +23,9 @@ from vc.checkpoint import inspect_checkpoint
 from vc.convert import COMMENT, SHIPPED, Converter, load
 from vc.errors import DataError
 from vc.evaluation.judges import judge_versions, require
-from vc.evaluation.results import Results, as_row, from_row, write_results, write_text
+from vc.evaluation.results import Results, as_row, from_row, write_results
 from vc.evaluation.score import Judges, Pair, PairScore, load_clip, read_pairs, score_pair
+from vc.safe_write import write_text
 
 SCORES_FILE, PROGRESS_FILE, REPORT_FILE = "scores.json", "scored.jsonl", "report.html"
 

@@ -12,9 +12,7 @@ from vc.model.bottleneck import Bottled, make_bottleneck
 from vc.model.content_encoder import ContentEncoder
 from vc.model.decoder import Decoder
 from vc.model.layers import Statistics, instance_norm
-from vc.model.speaker_encoder import (
-    SpeakerEncoder,
-)
+from vc.model.speaker_encoder import SpeakerEncoder
 
 
 class Latent(NamedTuple):

@@ -91,8 +91,8 @@ def steady_harmonics(log_mel: Tensor) -> Tensor:
 
     What is finer than formants (harmonics, mostly) the decoder must make up from the pitch. Of what
     it makes up at more than 12 Hz, nothing is found in real mels (more than their whole variance is
-    off): a discriminator likes it, and ears hear it as roughness. The mean over three frames takes
-    it out; formants and onsets, which are broad over the bands, stay as they are.
+    off), and a recogniser stumbles over it. The mean over three frames takes it out; formants and
+    onsets, which are broad over the bands, stay as they are.
     """
     broad = smooth_bands(log_mel, _BROAD_COEFFICIENTS)
     fine = functional.avg_pool1d(log_mel - broad, 3, 1, 1, count_include_pad=False)

@@ -20,9 +20,9 @@ from torch.nn import functional
 
 from vc.checkpoint import load_autoencoder, save_checkpoint
 from vc.config import AutoencoderConfig, DataConfig, FeatureConfig, OptimizerConfig, RunConfig
-from vc.losses import contrastive_loss, margin_softmax_loss
+from vc.losses import contrastive_loss, envelope_loss, margin_softmax_loss
 from vc.model.autoencoder import Autoencoder, Latent
-from vc.model.layers import instance_norm, smooth_bands
+from vc.model.layers import instance_norm
 from vc.model.speaker_encoder import split_embedding
 from vc.training.board import Example
 from vc.training.data import Segments, SpeechData, load_noise
@@ -37,7 +37,6 @@ from vc.training.loop import (
 from vc.training.perturb import PerturbConfig, draw_voices, perturb, resize
 from vc.training.phones import PhoneHead, PhoneLabels
 
-_ENVELOPE_COEFFICIENTS = 14  # cepstral, that the envelope loss looks at
 _STATISTICS_SHARE = 0.3  # of spectral statistics beside the learnt identity, in a speaker distance
 
 
@@ -142,17 +141,11 @@ class AutoencoderTask:
         partners = np.array([self.train_data.draw_partner(generator, int(c)) for c in clips])
         source = self._cut(self.train_data, generator, clips)
         reference = self._cut(self.train_data, generator, partners)
-        strength = self.recipe.perturb.new_voices
         factor = torch.ones(len(clips))
-        if strength:
-            factor = torch.from_numpy(draw_voices(generator, len(clips), strength)).float()
-            source, reference = (
-                s._replace(
-                    log_mel=resize(s.log_mel, factor.to(self.device)),
-                    log_f0=s.log_f0 - factor.log().to(self.device)[:, None],
-                )
-                for s in (source, reference)
-            )
+        if recipe.perturb.new_voices:
+            drawn = draw_voices(generator, len(clips), recipe.perturb.new_voices)
+            factor = torch.from_numpy(drawn).float()
+            source, reference = (self._in_new_voices(s, factor) for s in (source, reference))
         with self._autocast():
             losses, real, fake = self._losses(source, reference, factor == 1, generator, step)
             if self.phones is not None and step % 2 == 0:
@@ -166,6 +159,14 @@ class AutoencoderTask:
             report["discriminator/loss"] = self._discriminator_step(real, fake, step)
         update_average(self.average, self.model, optimizer.ema_decay, step)
         return {**report, "gradient/norm": norm}
+
+    def _in_new_voices(self, segments: Segments, factor: Tensor) -> Segments:
+        """Segments whose formants and pitch are moved down by their `factor`, `(batch,)`."""
+        factor = factor.to(self.device)
+        return segments._replace(
+            log_mel=resize(segments.log_mel, factor),
+            log_f0=segments.log_f0 - factor.log().unsqueeze(-1),
+        )
 
     def _losses(
         self,
@@ -190,7 +191,7 @@ class AutoencoderTask:
         difference = rebuilt - source.log_mel
         losses = {"reconstruction": difference.abs().mean()}
         if weights.envelope:
-            losses["envelope"] = smooth_bands(difference, _ENVELOPE_COEFFICIENTS).abs().mean()
+            losses["envelope"] = envelope_loss(difference)
         if weights.bottleneck:
             losses["bottleneck"] = bottled.loss
         if weights.content_again:
@@ -291,11 +292,7 @@ class AutoencoderTask:
             model.encode_content(source.log_mel), model.encode_speaker(reference.log_mel)
         )
         rebuilt = model.decode(latent, source.log_f0, source.voiced)
-        shift = self._median_log_f0(reference).roll(1) - self._median_log_f0(source)
-        other = latent.speaker_embedding.roll(1, dims=0)
-        swapped = model.decode(
-            Latent(latent.content, other), source.log_f0 + shift[:, None], source.voiced
-        )
+        swapped, other = self._swapped(latent, source, reference)
         heard = model.encode(swapped)
         own = model.encode_speaker(source.log_mel)
         return {
@@ -305,22 +302,27 @@ class AutoencoderTask:
             "swap_to_source": float(1 - self._speaker_distance(heard.speaker_embedding, own)),
         }
 
+    def _swapped(
+        self, latent: Latent, source: Segments, reference: Segments
+    ) -> tuple[Tensor, Tensor]:
+        """Each clip in the voice and pitch of the one before it, and the embeddings of these."""
+        other = latent.speaker_embedding.roll(1, dims=0)
+        shift = self._median_log_f0(reference).roll(1) - self._median_log_f0(source)
+        log_f0 = source.log_f0 + shift[:, None]
+        return self.average.decode(Latent(latent.content, other), log_f0, source.voiced), other
+
     def error(self, metrics: dict[str, float]) -> float:
         """How far rebuilt mels are from the truth, and swapped ones from the reference."""
         return metrics["reconstruction"] + 1 - metrics["swap_to_reference"]
 
     @torch.no_grad()
     def examples(self) -> list[Example]:
-        """A held-out clip, rebuilt, and in the voice of the next speaker."""
+        """A held-out clip, rebuilt, and in the voice of another speaker."""
         clips = np.array([0, len(self.validation.utterances) - 1])
         segments = self._cut(self.validation, np.random.default_rng(0), clips)
         latent = self.average.encode(segments.log_mel)
         rebuilt = self.average.decode(latent, segments.log_f0, segments.voiced)
-        swapped = self.average.decode(
-            latent._replace(speaker_embedding=latent.speaker_embedding.roll(1, dims=0)),
-            segments.log_f0 + self._median_log_f0(segments).diff()[:, None],
-            segments.voiced,
-        )
+        swapped, _ = self._swapped(latent, segments, segments)
         mels = {"source": segments.log_mel, "rebuilt": rebuilt, "converted": swapped}
         return [Example(f"autoencoder/{name}", mel[0]) for name, mel in mels.items()]
 

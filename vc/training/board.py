@@ -1,7 +1,4 @@
-"""Losses, spectrograms and sounds of a training run, for TensorBoard.
-
-tensorboard --logdir runs
-"""
+"""Losses, spectrograms and sounds of a training run, for `tensorboard --logdir runs`."""
 
 from __future__ import annotations
 

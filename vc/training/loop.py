@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from vc.config import OptimizerConfig, RunConfig
 from vc.errors import CheckpointError, ConfigError
+from vc.safe_write import write_text
 from vc.training.board import Board, Example
 from vc.training.data import SpeechData
 
@@ -33,6 +34,7 @@ STATE_FILE = "state.safetensors"
 LOG_FILE = "log.jsonl"
 BEST_FOLDER = "best"  # checkpoint of the validation with the smallest error
 BOARD_FOLDER = "tensorboard"
+_VALIDATION = "validation/"
 
 
 class Task(Protocol):
@@ -87,25 +89,23 @@ def fit(task: Task, run: RunConfig, output: Path) -> dict[str, float]:
     bar = tqdm(range(first, run.steps), initial=first, total=run.steps, unit="step")
     with _stop_requested() as stopped:
         if first == 0:
-            torch.manual_seed(_step_seed(run.seed, 0))
+            _seeded(run.seed, 0)
             _log_validation(output, 0, task.validate())
         for step in bar:
-            torch.manual_seed(_step_seed(run.seed, step))
-            generator = np.random.default_rng((run.seed, step))
-            averages.add(task.train_step(step, generator))
+            averages.add(task.train_step(step, _seeded(run.seed, step)))
             done = step + 1
             last = done == run.steps or bool(stopped)
             if done % run.validate_every == 0 or last:
-                torch.manual_seed(_step_seed(run.seed, step))
+                _seeded(run.seed, step)
                 metrics = task.validate()
                 _log_validation(output, done, metrics)
                 task.export(output, done, metrics)
-                errors = _errors(task, output)
+                errors = [task.error(figures) for at, figures in validations(output) if at > 0]
                 if errors[-1] == min(errors):
                     task.export(output / BEST_FOLDER, done, metrics)
                 last |= 0 < run.patience <= len(errors) - 1 - int(np.argmin(errors))
                 if board:
-                    board.scalars(done, {f"validation/{k}": v for k, v in metrics.items()})
+                    board.scalars(done, {f"{_VALIDATION}{k}": v for k, v in metrics.items()})
                     board.examples(done, task.examples())
             if done % run.log_every == 0 or last:
                 means = averages.take()
@@ -120,17 +120,6 @@ def fit(task: Task, run: RunConfig, output: Path) -> dict[str, float]:
     return metrics
 
 
-def _errors(task: Task, output: Path) -> list[float]:
-    """The task's error at each validation after training began, from the log."""
-    rows = [json.loads(line) for line in (output / LOG_FILE).read_text("utf-8").splitlines()]
-    validations = [
-        {k.removeprefix("validation/"): v for k, v in row.items() if k != "step"}
-        for row in rows
-        if row["step"] > 0 and all(k == "step" or k.startswith("validation/") for k in row)
-    ]
-    return [task.error(metrics) for metrics in validations]
-
-
 def measure_step_s(task: Task, run: RunConfig) -> float:
     """Mean seconds of a step, its share of validation included; the task is left as it was.
 
@@ -140,9 +129,9 @@ def measure_step_s(task: Task, run: RunConfig) -> float:
     tried = [0, *np.linspace(0, run.steps - 1, 8).astype(int).tolist()]
     seconds = []
     for step in tried:
-        torch.manual_seed(_step_seed(run.seed, step))
+        generator = _seeded(run.seed, step)
         started = time.perf_counter()
-        task.train_step(step, np.random.default_rng((run.seed, step)))
+        task.train_step(step, generator)
         seconds.append(time.perf_counter() - started)
     started = time.perf_counter()
     task.validate()
@@ -297,8 +286,12 @@ def _load_optimizer(
     optimizer.load_state_dict({"state": states, "param_groups": groups})
 
 
-def _step_seed(seed: int, step: int) -> int:
-    return int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)
+def _seeded(seed: int, step: int) -> np.random.Generator:
+    """Reseed torch for a step, and return the step's own generator for everything else."""
+    torch.manual_seed(
+        int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)
+    )
+    return np.random.default_rng((seed, step))
 
 
 class _Averages:
@@ -325,19 +318,20 @@ def _log(output: Path, row: dict[str, float]) -> None:
 
 
 def _log_validation(output: Path, step: int, metrics: dict[str, float]) -> None:
-    _log(output, {"step": step, **{f"validation/{k}": v for k, v in metrics.items()}})
+    _log(output, {"step": step, **{f"{_VALIDATION}{k}": v for k, v in metrics.items()}})
 
 
-def first_validation(output: Path) -> dict[str, float]:
-    """What a run measured before its first step: the starting point that it must beat."""
-    path = output / LOG_FILE
-    first = path.read_text(encoding="utf-8").partition("\n")[0] if path.exists() else "{}"
-    figures = json.loads(first or "{}")
-    return {
-        key.removeprefix("validation/"): value
-        for key, value in figures.items()
-        if figures.get("step") == 0 and key != "step"
-    }
+def validations(output: Path) -> list[tuple[int, dict[str, float]]]:
+    """Step and figures of each validation that a run has logged; that of step 0 is untrained."""
+    rows = [json.loads(line) for line in (output / LOG_FILE).read_text("utf-8").splitlines()]
+    found = []
+    for row in rows:
+        figures = {
+            k.removeprefix(_VALIDATION): v for k, v in row.items() if k.startswith(_VALIDATION)
+        }
+        if figures:
+            found.append((row["step"], figures))
+    return found
 
 
 def _cut_log(output: Path, step: int) -> None:
@@ -352,9 +346,7 @@ def _cut_log(output: Path, step: int) -> None:
                 kept.append(line + "\n")
         except ValueError:  # the process was killed while it wrote this line
             break
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text("".join(kept), encoding="utf-8")
-    os.replace(beside, path)
+    write_text(path, "".join(kept))
 
 
 @contextmanager

@@ -26,9 +26,7 @@ class PerturbConfig:
     noise_snr_db: tuple[float, ...] = (5.0, 30.0)  # lowest and highest
     mask_probability: float = 0.0  # of hiding one short stretch of frames
     mask_frames: int = 6
-    new_voices: float = (
-        0.15  # largest stretch (as `resize`) that makes other voices of the speakers
-    )
+    new_voices: float = 0.15  # largest stretch (as `resize`) that makes new voices of speakers
 
 
 def perturb(

@@ -12,6 +12,7 @@ import torch
 
 from vc.config import RunConfig, apply_overrides, from_dict, read_recipe
 from vc.errors import CheckpointError, ConfigError
+from vc.safe_write import write_text
 from vc.training.autoencoder import AutoencoderRecipe, AutoencoderTask
 from vc.training.denoiser import DenoiserRecipe, DenoiserTask
 from vc.training.loop import Task, fit, measure_step_s
@@ -113,9 +114,7 @@ def _planned_steps(
     left_s = budget_s - (time.monotonic() - started)
     steps = max(1, int(_MARGIN * left_s / step_s))
     output.mkdir(parents=True, exist_ok=True)
-    beside = plan.with_name(f".{plan.name}.new")
-    beside.write_text(json.dumps({"steps": steps}), encoding="utf-8")
-    beside.replace(plan)
+    write_text(plan, json.dumps({"steps": steps}))
     return steps
 
 
