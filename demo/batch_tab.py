@@ -37,7 +37,7 @@ def batch_tab(studio: Studio, convert: ConvertTab) -> None:
             elem_id="batch-sources",
         )
         references = gr.File(
-            label="Reference clips or a .voice file",
+            label="Reference clips or .voice",
             file_count="multiple",
             type="filepath",
             height=140,

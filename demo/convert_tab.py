@@ -51,7 +51,7 @@ def convert_tab(studio: Studio) -> ConvertTab:
         with gr.Column(min_width=300):
             _step("2 · Reference", "Whose voice? One or more clips of it, or a kept voice.")
             references = gr.File(
-                label="Reference clips or a .voice file",
+                label="Reference clips or .voice",
                 file_count="multiple",
                 type="filepath",
                 height=150,

@@ -25,7 +25,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_tuned_voice_rebuilds_clips_it_never_saw_better(tiny: Converter, clips: Path) -> None:
+def test_a_tuned_voice_brings_clips_it_never_saw_back_better(tiny: Converter, clips: Path) -> None:
     before = {k: v.clone() for k, v in tiny.autoencoder.state_dict().items()}
     shares: list[float] = []
     result = adapt_voice(tiny, sorted(clips.iterdir()), "she", 30, progress=shares.append)
@@ -83,7 +83,7 @@ def test_adapting_on_the_command_line(
     kept = tmp_path / "her.voice"
     arguments = ["adapt", str(clips), "-o", str(kept), "--steps", "5"]
     assert main([*arguments, "--checkpoint", str(tiny_checkpoint)]) == 0
-    assert "held-out clips are rebuilt" in capsys.readouterr().out
+    assert "held-out clips come back" in capsys.readouterr().out
     assert load_voice(kept, tiny.model_sha256).name == "her"
     (tmp_path / "empty").mkdir()
     assert main(["adapt", str(tmp_path / "empty"), "-o", str(kept)]) == 2

@@ -14,6 +14,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.conftest import (
     TINY_AUTOENCODER,
@@ -37,6 +38,7 @@ from vc.training.autoencoder import AutoencoderLossConfig, AutoencoderRecipe, Au
 from vc.training.denoiser import DenoiserRecipe, DenoiserTask
 from vc.training.loop import LOG_FILE, Task, fit, learning_rate, measure_step_s, state_tensors
 from vc.training.perturb import PerturbConfig, draw_voices, perturb
+from vc.training.processes import Processes
 from vc.training.run import PLAN_FILE, find_recipe, pick_device, recipe_names, train
 from vc.training.vocoder import VocoderLossConfig, VocoderRecipe, VocoderTask
 
@@ -72,6 +74,11 @@ def denoiser_task(cache: Path) -> DenoiserTask:
     return DenoiserTask(DenoiserRecipe(denoiser=TINY_DENOISER, data=DATA, run=RUN), cache, CPU)
 
 
+def one_step(task: Task, step: int, seed: int | None = None) -> dict[str, float]:
+    generator = np.random.default_rng(step if seed is None else seed)
+    return {**task.add_gradients(step, generator), **task.update(step)}
+
+
 def state(folder: Path) -> bytes:
     return (folder / "state.safetensors").read_bytes()
 
@@ -89,14 +96,14 @@ def test_a_run_that_was_interrupted_is_the_same_bit_for_bit(
 
 def test_a_stop_signal_ends_the_step_and_keeps_everything(cache: Path, tmp_path: Path) -> None:
     task = autoencoder_task(cache)
-    step = task.train_step
+    update = task.update
 
-    def interrupted(number: int, generator: np.random.Generator) -> dict[str, float]:
-        if number == 3:
+    def interrupted(step: int) -> dict[str, float]:
+        if step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
-        return step(number, generator)
+        return update(step)
 
-    task.train_step = interrupted  # type: ignore[method-assign]
+    task.update = interrupted  # type: ignore[method-assign]
     fit(task, RUN, tmp_path / "stopped")
     assert inspect_checkpoint(tmp_path / "stopped").step == 4
     fit(autoencoder_task(cache), RUN, tmp_path / "stopped")
@@ -128,6 +135,56 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_undisturbed(
         process.wait()
     assert start(killed).wait() == 0
     assert _contents(killed) == _contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("recipe", ["tiny", "vocoder"])
+def test_two_processes_take_the_steps_that_one_takes(
+    cache: Path, tmp_path: Path, recipe: str
+) -> None:
+    settings = ["run.steps=2", "run.micro_batches=4", "run.precision=float32"]
+    settings += ["data.batch_size=2", "data.segment_frames=32", "optimizer.warmup_steps=1"]
+    if recipe == "tiny":
+        settings += ["loss.swap_from=0.25", "perturb.new_voices=0.15"]
+    changes = [part for change in settings for part in ("--set", change)]
+    for name, launcher in (
+        ("one", [sys.executable, "-m"]),
+        ("two", [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m"]),
+    ):
+        command = ["vc", "train", recipe, "--cache", str(cache), "-o", str(tmp_path / name)]
+        done = subprocess.run(
+            [*launcher, *command, *changes, "--device", "cpu"],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("on held-out speech") == 1  # only the first process speaks
+    one, two = (load_file(tmp_path / name / "state.safetensors") for name in ("one", "two"))
+    ours, theirs = (
+        torch.cat([x[key].flatten() for key in one if key.startswith("module/")])
+        for x in (one, two)
+    )
+    assert (ours - theirs).norm() < 1e-4 * ours.norm()
+    logs = [(tmp_path / name / LOG_FILE).read_text().splitlines() for name in ("one", "two")]
+    assert len(logs[0]) == len(logs[1])
+
+
+def test_micro_batches_make_one_larger_batch(cache: Path, tmp_path: Path) -> None:
+    task = autoencoder_task(cache)
+    before = task.model.decoder.project.weight.detach().clone()
+    seen: list[int] = []
+    add = task.add_gradients
+
+    def counted(step: int, generator: np.random.Generator) -> dict[str, float]:
+        seen.append(int(generator.integers(1 << 30)))  # which random numbers it is given
+        return add(step, generator)
+
+    task.add_gradients = counted  # type: ignore[method-assign]
+    fit(task, replace(RUN, steps=1, micro_batches=3), tmp_path)
+    assert len(set(seen)) == 3
+    assert not torch.equal(task.model.decoder.project.weight, before)
+    with pytest.raises(ConfigError, match="multiple of 2"):
+        Processes(0, 2).share(3)
 
 
 def _contents(folder: Path) -> dict[str, bytes]:
@@ -165,7 +222,7 @@ def test_vocoder_learns_from_decoded_mels_and_a_discriminator(cache: Path, tmp_p
     task = VocoderTask(recipe, cache, CPU)
     started = load_vocoder(tmp_path / "v").state_dict()
     assert all(torch.equal(v, started[k]) for k, v in task.vocoder.state_dict().items())
-    losses = task.train_step(0, np.random.default_rng(0))
+    losses = one_step(task, 0)
     assert {"adversarial/loss", "feature_matching/loss", "discriminator/loss"} <= set(losses)
     assert not torch.equal(task.vocoder.head.weight, started["head.weight"])
     assert not any(p.requires_grad for p in task.autoencoder.parameters())  # type: ignore[union-attr]
@@ -206,7 +263,7 @@ def test_new_voices_are_not_taken_for_their_speakers(cache: Path) -> None:
     factor = draw_voices(generator, 1000, 0.2)
     assert 0.4 < (factor == 1).mean() < 0.6
     assert np.exp(-0.2) <= factor.min() < factor.max() <= np.exp(0.2)
-    assert {"reconstruction/loss", "swap_speaker/loss"} <= set(task.train_step(3, generator))
+    assert {"reconstruction/loss", "swap_speaker/loss"} <= set(task.add_gradients(3, generator))
 
 
 class _Scripted:
@@ -218,8 +275,11 @@ class _Scripted:
     def __init__(self, errors: list[float]) -> None:
         self.errors = iter([9.0, *errors])  # the first is before training
 
-    def train_step(self, step: int, generator: np.random.Generator) -> dict[str, float]:
+    def add_gradients(self, step: int, generator: np.random.Generator) -> dict[str, float]:
         return {"toy/loss": 1.0}
+
+    def update(self, step: int) -> dict[str, float]:
+        return {}
 
     def validate(self) -> dict[str, float]:
         return {"toy": next(self.errors)}
@@ -259,7 +319,7 @@ def test_examples_are_written_for_tensorboard(
 def test_a_loss_of_weight_zero_is_not_computed(cache: Path) -> None:
     off = ("envelope", "ctc", "contrastive", "adversarial", "speaker", "swap_content")
     task = autoencoder_task(cache, **dict.fromkeys(off, 0.0))
-    losses = {k for s in (2, 3) for k in task.train_step(s, np.random.default_rng(s))}
+    losses = {k for s in (2, 3) for k in one_step(task, s)}
     assert losses == {"reconstruction/loss", "swap_speaker/loss", "gradient/norm"}
 
 
@@ -274,9 +334,7 @@ def test_overfitting_one_batch_lowers_the_loss(cache: Path, precision: str) -> N
         autoencoder=TINY_AUTOENCODER, loss=loss, data=DATA, run=run, optimizer=optimizer
     )
     task = AutoencoderTask(recipe, cache, CPU)
-    losses = [
-        task.train_step(s, np.random.default_rng(0))["reconstruction/loss"] for s in range(60)
-    ]
+    losses = [one_step(task, s, seed=0)["reconstruction/loss"] for s in range(60)]
     assert np.mean(losses[-5:]) < 0.6 * losses[0]
 
 
@@ -338,7 +396,7 @@ def test_a_time_budget_plans_the_steps_and_a_resumed_run_keeps_them(
     def run(minutes: float) -> None:
         train(Path("tiny"), cache, tmp_path, settings, CPU, said.append, minutes)
 
-    monkeypatch.setattr("vc.training.run.measure_step_s", lambda task, run: 10.0)
+    monkeypatch.setattr("vc.training.run.measure_step_s", lambda *_: 10.0)
     run(1.0)
     planned = json.loads((tmp_path / PLAN_FILE).read_text())["steps"]
     assert 4 <= planned <= 5  # of 10 s each, in a minute less what loading took

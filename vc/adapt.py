@@ -1,13 +1,14 @@
 """Adapt the model to one voice: tune the speaker embedding on minutes of the speaker's clips.
 
 An embedding that was only listened to (`Converter.voice`) is what the speaker encoder makes of the
-clips. Here it goes on from there, by gradient through the frozen decoder, to what rebuilds the
-speaker's own clips best: a textual inversion (Gal et al. 2022, arXiv:2208.01618) for voices. No
-weight of the model changes, so the result is a voice file like any other. Every fifth clip is held
-out; on these the tuned embedding must beat the average one, or the average is kept.
+clips. Here it goes on from there, by gradient through the frozen decoder, to what converts into
+the speaker's own clips best: a textual inversion (Gal et al. 2022, arXiv:2208.01618) for voices. No
+weight of the model changes, so the result is a voice file like any other.
 
-What is judged is rebuilding. That conversions gain by it is not shown: see section 21 of the log
-of experiments.
+A conversion into the voice has no truth to be compared with, but the way back has: the speaker's
+clips are converted into invented voices, and content read from these must, with the embedding,
+become the clips again (self transformations, Neekhara et al. 2023, arXiv:2310.09653). Every fifth
+clip is held out; on these the tuned embedding must beat the average one, or the average is kept.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from vc.audio import Audio, check_speech, read_audio
-from vc.convert import Converter
-from vc.errors import AudioError, VoiceError
+from vc.convert import Converter, moved_f0
+from vc.errors import AudioError, CheckpointError, VoiceError
 from vc.layouts import LeftOut
 from vc.losses import envelope_loss
 from vc.model.autoencoder import Autoencoder, Latent
-from vc.model.speaker_encoder import split_embedding
 from vc.pitch import estimate_f0, interpolate_log_f0
 from vc.voice import Voice
 
 MIN_TUNING_S = 20.0  # with less speech than this, tuning would learn the clips, not the voice
 _HELD_OUT = 5  # every so many clips one is held out
+_OTHERS = 4  # invented voices that each clip is also said in
 _WINDOW_FRAMES, _BATCH_SIZE, _LEARNING_RATE = 128, 8, 1e-2
 _DB = 20 / np.log(10)  # of one natural-log unit of magnitude
 
@@ -43,7 +44,7 @@ class Adaptation:
 
     voice: Voice  # the better one
     is_tuned: bool
-    average_error_db: float | None  # of held-out clips rebuilt with the average embedding
+    average_error_db: float | None  # of held-out clips brought back with the average embedding
     tuned_error_db: float | None  # the same with the tuned one; None: too little speech to tune
     clips: int
     speech_s: float
@@ -54,7 +55,7 @@ class Adaptation:
 class _Clip:
     """What is known of one clip; `content` is read once, since its encoder does not change."""
 
-    content: Tensor  # (content_dim, content_frames)
+    content: Tensor  # (voices, content_dim, content_frames), read from it in other voices
     log_mel: Tensor  # (n_mels, frames)
     log_f0: Tensor  # (frames,)
     voiced: Tensor  # (frames,)
@@ -101,9 +102,9 @@ def adapt_voice(
     if not held_out or sum(audio.duration_s for audio in kept) < MIN_TUNING_S:
         progress(1.0)
         return found
-    clips = []
+    clips, others = [], _other_voices(converter, seed)
     for number, audio in enumerate([*kept, *held_out], 1):
-        clips.append(_clip(converter, audio))
+        clips.append(_clip(converter, audio, others))
         progress(0.3 * number / len(heard))
     average = converter.voice(kept, name)
     start = average.speaker_embedding.to(converter.device)
@@ -116,17 +117,29 @@ def adapt_voice(
     return replace(found, voice=replace(everything, speaker_embedding=tuned.cpu()), is_tuned=True)
 
 
+def _other_voices(converter: Converter, seed: int) -> list[Voice]:
+    """Voices that belong to nobody; none, if the model cannot invent them."""
+    try:
+        return [converter.new_voice(seed + number) for number in range(_OTHERS)]
+    except CheckpointError:
+        return []
+
+
 @torch.inference_mode()
-def _clip(converter: Converter, audio: Audio) -> _Clip:
+def _clip(converter: Converter, audio: Audio, others: Sequence[Voice]) -> _Clip:
+    model = converter.autoencoder
     waveform = converter.reference_waveform(audio)
     f0 = estimate_f0(waveform, converter.features)
+    voiced = converter._tensor((f0 > 0).astype(np.float32))
     log_mel = converter.log_mel(converter._tensor(waveform))
-    return _Clip(
-        converter.autoencoder.encode_content(log_mel)[0],
-        log_mel[0],
-        converter._tensor(interpolate_log_f0(f0))[0],
-        converter._tensor((f0 > 0).astype(np.float32))[0],
-    )
+    content = model.encode_content(log_mel)
+    versions = []
+    for other in others:
+        log_f0 = converter._tensor(interpolate_log_f0(moved_f0(f0, other, "match")))
+        latent = Latent(content, other.speaker_embedding.to(converter.device)[None])
+        versions.append(model.encode_content(model.decode(latent, log_f0, voiced))[0])
+    own_f0 = converter._tensor(interpolate_log_f0(f0))
+    return _Clip(torch.stack(versions or [content[0]]), log_mel[0], own_f0[0], voiced[0])
 
 
 def _tune(
@@ -137,7 +150,7 @@ def _tune(
     seed: int,
     progress: Callable[[float], None],
 ) -> Tensor:
-    """The embedding `(embedding_dim,)` that rebuilds the clips best, searched from `start`."""
+    """The embedding `(embedding_dim,)` that brings the clips back best, searched from `start`."""
     generator = np.random.default_rng(seed)
     lengths = np.array([clip.log_mel.shape[-1] for clip in clips], float)
     embedding = start.clone().requires_grad_(True)
@@ -168,7 +181,7 @@ def _cut(
     rows = (content_rows[:, None] * stride + torch.arange(stride)).flatten()
     rows = rows.clamp(max=clip.log_mel.shape[-1] - 1)
     return (
-        clip.content[:, content_rows],
+        clip.content[generator.integers(len(clip.content))][:, content_rows],
         clip.log_mel[:, rows],
         clip.log_f0[rows],
         clip.voiced[rows],
@@ -177,19 +190,19 @@ def _cut(
 
 def _on_sphere(embedding: Tensor, model: Autoencoder) -> Tensor:
     """`(embedding_dim,)` with a learnt part of length 1, as the decoder knows it."""
-    parts = split_embedding(embedding[None], model.config)
-    if not model.config.speaker_statistics:
-        return functional.normalize(parts.identity, dim=-1)[0]
-    return torch.cat([functional.normalize(parts.identity, dim=-1), *parts[1:]], dim=-1)[0]
+    learnt = model.config.speaker_dim
+    return torch.cat([functional.normalize(embedding[:learnt], dim=-1), embedding[learnt:]])
 
 
 @torch.inference_mode()
 def _error_db(model: Autoencoder, clips: Sequence[_Clip], embedding: Tensor) -> float:
-    """Mean distance of the clips' mels from those rebuilt with one embedding, in dB."""
+    """Mean distance of the clips' mels from those brought back with one embedding, in dB."""
     total, frames = 0.0, 0
     for clip in clips:
-        latent = Latent(clip.content[None], embedding[None])
-        rebuilt = model.decode(latent, clip.log_f0[None], clip.voiced[None])
-        total += float((rebuilt[0] - clip.log_mel).abs().mean(dim=0).sum())
+        voices = len(clip.content)
+        latent = Latent(clip.content, embedding.expand(voices, -1))
+        log_f0, voiced = (x.expand(voices, -1) for x in (clip.log_f0, clip.voiced))
+        back = model.decode(latent, log_f0, voiced)
+        total += float((back - clip.log_mel).abs().mean(dim=(0, 1)).sum())
         frames += clip.log_mel.shape[-1]
     return total / frames * _DB

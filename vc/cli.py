@@ -411,8 +411,9 @@ def _adapt(options: argparse.Namespace) -> None:
         return
     kept = "tuned" if result.is_tuned else "average"
     print(
-        f"{heard}; held-out clips are rebuilt {result.average_error_db:.2f} dB off by the average "
-        f"embedding, {result.tuned_error_db:.2f} dB with the tuned one; kept the {kept} one"
+        f"{heard}; held-out clips come back from other voices {result.average_error_db:.2f} dB off "
+        f"with the average embedding, {result.tuned_error_db:.2f} dB with the tuned one; kept the "
+        f"{kept} one"
     )
 
 
@@ -525,25 +526,37 @@ def _tell_of_corpus(report: PreparationReport, cache: Path) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     from vc.training.loop import validations
+    from vc.training.processes import joined
     from vc.training.run import find_recipe, pick_device, train
 
-    device = pick_device(options.device)
     recipe = find_recipe(options.recipe)
     cache, minutes = options.cache, options.minutes
-    if options.corpus:
-        from vc.config import FeatureConfig
-        from vc.corpus import prepare
+    with joined(pick_device(options.device)) as processes:
+        if options.corpus:
+            from vc.config import FeatureConfig
+            from vc.corpus import prepare
 
-        started = time.monotonic()
-        cache = options.output / "cache"
-        _tell_of_corpus(prepare(options.corpus, cache, FeatureConfig()), cache)
-        if minutes is not None:
-            minutes -= (time.monotonic() - started) / 60
-    metrics = train(recipe, cache, options.output, options.set, device, print, minutes)
+            started = time.monotonic()
+            cache = options.output / "cache"
+            if processes.is_first:
+                _tell_of_corpus(prepare(options.corpus, cache, FeatureConfig()), cache)
+            processes.wait()
+            if minutes is not None:
+                minutes -= (time.monotonic() - started) / 60
+        say = print if processes.is_first else _say_nothing
+        metrics = train(
+            recipe, cache, options.output, options.set, processes.device, say, minutes, processes
+        )
+    if not processes.is_first:
+        return
     before = dict(validations(options.output)).get(0, {})
     print("on held-out speech, before training -> after:")
     for name, value in metrics.items():
         print(f"  {name}: {before.get(name, float('nan')):.4f} -> {value:.4f}")
+
+
+def _say_nothing(text: str) -> None:
+    """What a process does that is not the first."""
 
 
 def _evaluate(options: argparse.Namespace) -> None:

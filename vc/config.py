@@ -187,6 +187,7 @@ class RunConfig:
 
     steps: int = 20_000
     seed: int = 0
+    micro_batches: int = 1  # of data.batch_size clips, that one step is made of
     initial: str = ""  # checkpoint folder to start from; "" for random weights
     fresh: tuple[str, ...] = ()  # parts of the model that start at random all the same
     precision: Literal["float32", "bfloat16"] = "bfloat16"
@@ -198,6 +199,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         _require(self.steps >= 1, "run: steps must be at least 1")
+        _require(self.micro_batches >= 1, "run: micro_batches must be at least 1")
         _require(self.patience >= 0, "run: patience must not be negative")
 
 

@@ -56,18 +56,22 @@ class DenoiserTask:
         self.validation = SpeechData(cache, "validation", recipe.features, recipe.data)
         self.noise = load_noise(cache, recipe.features, recipe.data)
 
-    def train_step(self, step: int, generator: np.random.Generator) -> dict[str, float]:
-        """One update on random segments."""
+    def add_gradients(self, step: int, generator: np.random.Generator) -> dict[str, float]:
+        """Gradients of random segments."""
         recipe = self.recipe
         clips = self.train_data.draw_clips(generator, recipe.data.batch_size)
         noisy, clean = self._mixed(self.train_data, clips, generator)
         with self._autocast():
             loss = denoising_loss(self.denoiser(noisy), noisy, clean)
         loss.backward()
-        optimizer = self.optimizers["denoiser"]
-        norm = apply_gradients(optimizer, recipe.optimizer, step, recipe.run.steps)
-        update_average(self.average, self.denoiser, recipe.optimizer.ema_decay, step)
-        return {"denoising/loss": float(loss.detach()), "gradient/norm": norm}
+        return {"denoising/loss": float(loss.detach())}
+
+    def update(self, step: int) -> dict[str, float]:
+        """See `vc.training.loop.Task`."""
+        config = self.recipe.optimizer
+        norm = apply_gradients(self.optimizers["denoiser"], config, step, self.recipe.run.steps)
+        update_average(self.average, self.denoiser, config.ema_decay, step)
+        return {"gradient/norm": norm}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

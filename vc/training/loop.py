@@ -1,8 +1,9 @@
 """The training loop: schedule, progress, validation, safe checkpoints, exact resume.
 
-What is trained is a `Task`: it owns networks and optimisers and knows how to make one step. The
-loop reseeds every random generator by (seed, step) before each step, so that a run that was
-interrupted and resumed is the same, bit for bit on a CPU, as one that was not.
+What is trained is a `Task`: it owns networks and optimisers and knows the gradients of a batch. The
+loop reseeds every random generator by (seed, step, micro-batch) before each of them, so that a run
+that was interrupted and resumed is the same, bit for bit on a CPU, as one that was not, and one
+that several processes share the same, up to rounding, as one that a single process makes.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from vc.errors import CheckpointError, ConfigError
 from vc.safe_write import write_text
 from vc.training.board import Board, Example
 from vc.training.data import SpeechData
+from vc.training.processes import Processes, gradients
 
 STATE_FILE = "state.safetensors"
 LOG_FILE = "log.jsonl"
@@ -45,8 +47,12 @@ class Task(Protocol):
     modules: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
 
-    def train_step(self, step: int, generator: np.random.Generator) -> dict[str, float]:
-        """Update the weights once; return the losses by slash names such as `mel/loss`."""
+    def add_gradients(self, step: int, generator: np.random.Generator) -> dict[str, float]:
+        """Add the gradients of one batch; return its losses by names such as `mel/loss`."""
+        ...
+
+    def update(self, step: int) -> dict[str, float]:
+        """Change the weights by the gradients and forget these; return what is worth a log."""
         ...
 
     def validate(self) -> dict[str, float]:
@@ -66,7 +72,10 @@ class Task(Protocol):
         ...
 
 
-def fit(task: Task, run: RunConfig, output: Path) -> dict[str, float]:
+ALONE = Processes()
+
+
+def fit(task: Task, run: RunConfig, output: Path, processes: Processes = ALONE) -> dict[str, float]:
     """Train `task` for `run.steps` steps, resuming from `output` if it holds a state.
 
     Ctrl-C (or SIGTERM) ends the current step, writes the state and returns.
@@ -76,68 +85,127 @@ def fit(task: Task, run: RunConfig, output: Path) -> dict[str, float]:
         run: how long, how often.
         output: folder for state, log (JSON Lines) and the exported checkpoint; the checkpoint of
             the best validation goes to `best/` in it.
+        processes: that share the run; only the first validates, writes and shows progress.
 
     Returns:
-        The last validation's figures.
+        The last validation's figures; nothing in processes other than the first.
+
+    Raises:
+        ConfigError: the micro-batches cannot be shared by so many processes.
     """
     output.mkdir(parents=True, exist_ok=True)
     first = load_state(task, output / STATE_FILE)
-    _cut_log(output, first)
-    board = Board(output / BOARD_FOLDER, task.train_data.features) if run.tensorboard else None
-    metrics: dict[str, float] = {}
-    averages = _Averages()
-    bar = tqdm(range(first, run.steps), initial=first, total=run.steps, unit="step")
+    processes.wait()  # until all have read it
+    journal = _Journal(task, run, output, first) if processes.is_first else None
+    bar = tqdm(
+        range(first, run.steps),
+        initial=first,
+        total=run.steps,
+        unit="step",
+        disable=not processes.is_first,
+    )
     with _stop_requested() as stopped:
+        for step in bar:
+            report = _train_step(task, run, step, processes)
+            last = step + 1 == run.steps or bool(stopped)
+            last = bool(processes.largest(last))
+            if journal:
+                last |= journal.enter(step, report, last, bar)
+            if run.patience:  # the first may have found that it gets no better
+                last = bool(processes.largest(last))
+            if last:
+                break
+    processes.wait()
+    return journal.metrics if journal else {}
+
+
+def _train_step(
+    task: Task, run: RunConfig, step: int, processes: Processes
+) -> list[dict[str, float]]:
+    """One update from all micro-batches; what is worth a log, of this process's own."""
+    reports = [
+        task.add_gradients(step, _seeded(run.seed, step, number))
+        for number in processes.share(run.micro_batches)
+    ]
+    for optimizer in task.optimizers.values():
+        processes.average_gradients(gradients(optimizer), run.micro_batches)
+    return [*reports, task.update(step)]
+
+
+class _Journal:
+    """What a run leaves behind: log, validations, checkpoints, the state to resume from.
+
+    Args:
+        task: what is trained.
+        run: how often each is due.
+        output: folder of the run.
+        first: step that the run begins with or goes on from.
+    """
+
+    def __init__(self, task: Task, run: RunConfig, output: Path, first: int) -> None:
+        self.task, self.run, self.output = task, run, output
+        self.metrics: dict[str, float] = {}
+        self.averages = _Averages()
+        self.board: Board | None = None
+        if run.tensorboard:
+            self.board = Board(output / BOARD_FOLDER, task.train_data.features)
+        _cut_log(output, first)
         if first == 0:
             _seeded(run.seed, 0)
             _log_validation(output, 0, task.validate())
-        for step in bar:
-            averages.add(task.train_step(step, _seeded(run.seed, step)))
-            done = step + 1
-            last = done == run.steps or bool(stopped)
-            if done % run.validate_every == 0 or last:
-                _seeded(run.seed, step)
-                metrics = task.validate()
-                _log_validation(output, done, metrics)
-                task.export(output, done, metrics)
-                errors = [task.error(figures) for at, figures in validations(output) if at > 0]
-                if errors[-1] == min(errors):
-                    task.export(output / BEST_FOLDER, done, metrics)
-                last |= 0 < run.patience <= len(errors) - 1 - int(np.argmin(errors))
-                if board:
-                    board.scalars(done, {f"{_VALIDATION}{k}": v for k, v in metrics.items()})
-                    board.examples(done, task.examples())
-            if done % run.log_every == 0 or last:
-                means = averages.take()
-                bar.set_postfix({k: f"{v:.3f}" for k, v in list(means.items())[:4]})
-                _log(output, {"step": done, **means})
-                if board:
-                    board.scalars(done, means)
-            if done % run.checkpoint_every == 0 or last:
-                save_state(task, output / STATE_FILE, done)
-            if last:
-                break
-    return metrics
+
+    def enter(self, step: int, reports: list[dict[str, float]], last: bool, bar: tqdm) -> bool:
+        """Note a step and do what is due after it; whether the run shall end for lack of gain."""
+        for report in reports:
+            self.averages.add(report)
+        run, done = self.run, step + 1
+        if done % run.validate_every == 0 or last:
+            last |= self._validate(step)
+        if done % run.log_every == 0 or last:
+            means = self.averages.take()
+            bar.set_postfix({k: f"{v:.3f}" for k, v in list(means.items())[:4]})
+            _log(self.output, {"step": done, **means})
+            if self.board:
+                self.board.scalars(done, means)
+        if done % run.checkpoint_every == 0 or last:
+            save_state(self.task, self.output / STATE_FILE, done)
+        return last
+
+    def _validate(self, step: int) -> bool:
+        """Validate and export; whether patience is at its end."""
+        task, output, done = self.task, self.output, step + 1
+        _seeded(self.run.seed, step)
+        self.metrics = task.validate()
+        _log_validation(output, done, self.metrics)
+        task.export(output, done, self.metrics)
+        errors = [task.error(figures) for at, figures in validations(output) if at > 0]
+        if errors[-1] == min(errors):
+            task.export(output / BEST_FOLDER, done, self.metrics)
+        if self.board:
+            self.board.scalars(done, {f"{_VALIDATION}{k}": v for k, v in self.metrics.items()})
+            self.board.examples(done, task.examples())
+        return 0 < self.run.patience <= len(errors) - 1 - int(np.argmin(errors))
 
 
-def measure_step_s(task: Task, run: RunConfig) -> float:
+def measure_step_s(task: Task, run: RunConfig, processes: Processes = ALONE) -> float:
     """Mean seconds of a step, its share of validation included; the task is left as it was.
 
-    Steps are tried all over the schedule, since losses that begin later make it slower.
+    Steps are tried all over the schedule, since losses that begin later make it slower. Processes
+    that share the run agree on the slowest's figure.
     """
     kept = {name: tensor.clone() for name, tensor in state_tensors(task).items()}
     tried = [0, *np.linspace(0, run.steps - 1, 8).astype(int).tolist()]
     seconds = []
     for step in tried:
-        generator = _seeded(run.seed, step)
         started = time.perf_counter()
-        task.train_step(step, generator)
+        _train_step(task, run, step, processes)
         seconds.append(time.perf_counter() - started)
     started = time.perf_counter()
     task.validate()
     validation_s = time.perf_counter() - started
     restore(task, kept)
-    return float(np.mean(seconds[1:])) + validation_s / run.validate_every  # the first warms up
+    mean_s = float(np.mean(seconds[1:])) + validation_s / run.validate_every  # the first warms up
+    return processes.largest(mean_s)
 
 
 def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
@@ -168,8 +236,7 @@ def apply_gradients(
 
     A step whose gradient is not finite is skipped.
     """
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = float(nn.utils.clip_grad_norm_(parameters, config.clip_norm))
+    norm = float(nn.utils.clip_grad_norm_(gradients(optimizer), config.clip_norm))
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(config, step, steps)
     if math.isfinite(norm):
@@ -286,12 +353,11 @@ def _load_optimizer(
     optimizer.load_state_dict({"state": states, "param_groups": groups})
 
 
-def _seeded(seed: int, step: int) -> np.random.Generator:
-    """Reseed torch for a step, and return the step's own generator for everything else."""
-    torch.manual_seed(
-        int(np.random.SeedSequence((seed, step)).generate_state(1, np.uint64)[0] >> 1)
-    )
-    return np.random.default_rng((seed, step))
+def _seeded(seed: int, step: int, micro_batch: int = 0) -> np.random.Generator:
+    """Reseed torch for a batch, and return the batch's own generator for everything else."""
+    entropy = (seed, step, micro_batch) if micro_batch else (seed, step)
+    torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1))
+    return np.random.default_rng(entropy)
 
 
 class _Averages:

@@ -15,7 +15,8 @@ from vc.errors import CheckpointError, ConfigError
 from vc.safe_write import write_text
 from vc.training.autoencoder import AutoencoderRecipe, AutoencoderTask
 from vc.training.denoiser import DenoiserRecipe, DenoiserTask
-from vc.training.loop import Task, fit, measure_step_s
+from vc.training.loop import ALONE, Task, fit, measure_step_s
+from vc.training.processes import Processes
 from vc.training.vocoder import VocoderRecipe, VocoderTask
 
 PLAN_FILE = "plan.json"  # of a run with a time budget: how many steps
@@ -31,6 +32,7 @@ def train(
     device: torch.device,
     say: Callable[[str], None],
     minutes: float | None = None,
+    processes: Processes = ALONE,
 ) -> dict[str, float]:
     """Train what a recipe describes; resumes if `output` holds a state.
 
@@ -43,9 +45,10 @@ def train(
         device: where to train.
         say: told in one sentence what is about to happen.
         minutes: plan the schedule to end in this time, instead of the recipe's number of steps.
+        processes: that share the run (`vc.training.processes.joined`).
 
     Returns:
-        The last validation's figures.
+        The last validation's figures; nothing in processes other than the first.
     """
     started = time.monotonic()
     if minutes is not None and not minutes > 0:
@@ -56,6 +59,8 @@ def train(
     if kind == "autoencoder":
         autoencoder = from_dict(AutoencoderRecipe, values)
         run, data = autoencoder.run, autoencoder.data
+        if processes.size > 1 and autoencoder.autoencoder.bottleneck == "vq":
+            raise ConfigError("a codebook (vq) follows the batches of one process; start only one")
         task = AutoencoderTask(autoencoder, cache, device)
     elif kind == "vocoder":
         vocoder = from_dict(VocoderRecipe, values)
@@ -68,17 +73,19 @@ def train(
     else:
         raise ConfigError(f'{recipe_file}: needs kind = "autoencoder", "vocoder" or "denoiser"')
     if minutes is not None:
-        steps = _planned_steps(task, run, output, 60 * minutes, started)
+        steps = _planned_steps(task, run, output, 60 * minutes, started, processes)
         run = replace(run, steps=steps)
         task.recipe = replace(task.recipe, run=run)
     parameters = sum(p.numel() for p in task.modules[kind].parameters())
     budget = "" if minutes is None else f", planned to end in {minutes:g} minutes"
+    clips = data.batch_size * run.micro_batches
+    several = "" if processes.size == 1 else f", {processes.size} processes"
     say(
         f"{kind}: {task.train_data.hours:.1f} hours of {len(task.train_data.speakers)} speakers, "
-        f"{parameters / 1e6:.1f} M parameters, {run.steps} steps of {data.batch_size} x "
-        f"{data.segment_frames} frames on {device}{budget}"
+        f"{parameters / 1e6:.1f} M parameters, {run.steps} steps of {clips} x "
+        f"{data.segment_frames} frames on {device}{several}{budget}"
     )
-    return fit(task, run, output)
+    return fit(task, run, output, processes)
 
 
 def recipe_names() -> list[str]:
@@ -101,7 +108,12 @@ def find_recipe(name: Path) -> Path:
 
 
 def _planned_steps(
-    task: Task, run: RunConfig, output: Path, budget_s: float, started: float
+    task: Task,
+    run: RunConfig,
+    output: Path,
+    budget_s: float,
+    started: float,
+    processes: Processes,
 ) -> int:
     """How many steps fit into the time; a run that is resumed keeps its plan."""
     plan = output / PLAN_FILE
@@ -110,11 +122,12 @@ def _planned_steps(
             return int(json.loads(plan.read_text(encoding="utf-8"))["steps"])
         except (ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{plan}: damaged; choose another output folder") from error
-    step_s = measure_step_s(task, run)
-    left_s = budget_s - (time.monotonic() - started)
-    steps = max(1, int(_MARGIN * left_s / step_s))
+    step_s = measure_step_s(task, run, processes)
+    spent_s = processes.largest(time.monotonic() - started)
+    steps = max(1, int(_MARGIN * (budget_s - spent_s) / step_s))
     output.mkdir(parents=True, exist_ok=True)
-    write_text(plan, json.dumps({"steps": steps}))
+    if processes.is_first:
+        write_text(plan, json.dumps({"steps": steps}))
     return steps
 
 

@@ -88,8 +88,8 @@ class VocoderTask:
             cache, "validation", recipe.features, recipe.data, waveforms=True
         )
 
-    def train_step(self, step: int, generator: np.random.Generator) -> dict[str, float]:
-        """One update on random segments; the discriminator learns every other step."""
+    def add_gradients(self, step: int, generator: np.random.Generator) -> dict[str, float]:
+        """Gradients of random segments; the discriminator learns every other step."""
         recipe, weights = self.recipe, self.recipe.loss
         clips = self.train_data.draw_clips(generator, recipe.data.batch_size)
         segments, waveform = self._cut(self.train_data, generator, clips)
@@ -100,13 +100,18 @@ class VocoderTask:
             losses |= self._adversarial_losses(rebuilt, waveform)
         total = torch.stack([getattr(weights, k) * v for k, v in losses.items()]).sum()
         total.backward()
-        optimizer, steps = recipe.optimizer, recipe.run.steps
-        norm = apply_gradients(self.optimizers["vocoder"], optimizer, step, steps)
-        update_average(self.average, self.vocoder, optimizer.ema_decay, step)
         report = {f"{k}/loss": float(v.detach()) for k, v in losses.items()}
         if weights.adversarial and step % 2 == 0:
-            report["discriminator/loss"] = self._discriminator_step(rebuilt, waveform, step)
-        return {**report, "gradient/norm": norm}
+            report["discriminator/loss"] = self._discriminator_gradients(rebuilt, waveform)
+        return report
+
+    def update(self, step: int) -> dict[str, float]:
+        """See `vc.training.loop.Task`."""
+        config, steps = self.recipe.optimizer, self.recipe.run.steps
+        norm = apply_gradients(self.optimizers["vocoder"], config, step, steps)
+        apply_gradients(self.optimizers["discriminator"], config, step, steps)
+        update_average(self.average, self.vocoder, config.ema_decay, step)
+        return {"gradient/norm": norm}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -184,15 +189,13 @@ class VocoderTask:
             "feature_matching": feature_matching_loss(real_features, features),
         }
 
-    def _discriminator_step(self, rebuilt: Tensor, waveform: Tensor, step: int) -> float:
+    def _discriminator_gradients(self, rebuilt: Tensor, waveform: Tensor) -> float:
         with self._autocast():
             real, _ = self.discriminator(waveform)
             fake, _ = self.discriminator(rebuilt.detach())
         losses = [discriminator_loss(r, f) for r, f in zip(real, fake, strict=True)]
         loss = torch.stack(losses).mean()
         loss.backward()
-        recipe = self.recipe
-        apply_gradients(self.optimizers["discriminator"], recipe.optimizer, step, recipe.run.steps)
         return float(loss.detach())
 
     def _autocast(self) -> torch.autocast:
