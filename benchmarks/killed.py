@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,13 +43,20 @@ def start(command: list[str], output: Path) -> subprocess.Popen[bytes]:
     )
 
 
+def differing(status: int, folder: Path) -> str:
+    """What is wrong with a run that came to its end after it was killed; empty if nothing is."""
+    whole, left = contents(folder / "whole"), contents(folder / "killed")
+    others = sorted(name for name in {*whole, *left} if whole.get(name) != left.get(name))
+    return f"status {status}, {len(others)} files differ: {others[:3]}" if status or others else ""
+
+
 def torment(command: list[str], folder: Path, times: int, chance: random.Random) -> str:
     """Kill a command so often, let it end, and say how it compares with an undisturbed run."""
     started = time.monotonic()
     if start(command, folder / "whole").wait():
         raise SystemExit(f"vc {' '.join(command)} failed undisturbed")
     whole_s = time.monotonic() - started
-    killed = 0
+    killed, ended = 0, []
     while killed < times:
         process = start(command, folder / "killed")
         time.sleep(chance.uniform(0.1, 1.0) * whole_s)
@@ -57,14 +65,12 @@ def torment(command: list[str], folder: Path, times: int, chance: random.Random)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        else:  # it came to its end: once more from the beginning
-            (folder / "killed").rename(folder / f"ended{killed}")
-    status = start(command, folder / "killed").wait()
-    whole, left = contents(folder / "whole"), contents(folder / "killed")
-    same = status == 0 and whole == left
-    differing = sorted(name for name in {*whole, *left} if whole.get(name) != left.get(name))
-    verdict = "the same" if same else f"NOT the same: exit status {status}, {differing[:5]}"
-    return f"killed {killed} times ({whole_s:.0f} s undisturbed): {len(whole)} files, {verdict}"
+        else:  # it came to its end between two kills: once more from the beginning
+            ended.append(differing(process.returncode, folder))
+            shutil.rmtree(folder / "killed")
+    ended.append(differing(start(command, folder / "killed").wait(), folder))
+    verdict = "; ".join(filter(None, ended)) or "the same files each time"
+    return f"killed {killed} times ({whole_s:.0f} s undisturbed), ended {len(ended)}: {verdict}"
 
 
 def main() -> None:

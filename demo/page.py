@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from demo.batch_tab import batch_tab
 from demo.blend_tab import blend_tab
 from demo.convert_tab import convert_tab
 from demo.history_tab import history_tab
 from demo.look_tab import look_tab
+from demo.private_paths import PrivatePaths
 from demo.studio import Studio
 
 HERE = Path(__file__).parent
@@ -69,6 +71,7 @@ def launch_options(studio: Studio) -> dict[str, Any]:
         "enable_monitoring": False,
         "run_history": False,
         "quiet": True,
+        "app_kwargs": {"middleware": [Middleware(PrivatePaths, folder=studio.folder)]},
     }
     return options
 

@@ -51,6 +51,7 @@ class Studio:
         self.converter = converter
         self.settings = settings
         self.clips = Clips(converter, settings)
+        self.folder = folder
         self.visits = Visits(folder, keep=settings.keep_uploads is not None)
         self.known = load_known_voices(converter.model_sha256)
         self._slots = threading.BoundedSemaphore(AT_ONCE)

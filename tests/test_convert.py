@@ -78,6 +78,21 @@ def test_several_references_make_one_voice(
     assert len(converted.waveform) == len(low_voice.waveform)
 
 
+def test_embedding_a_clip_gives_both_latents_and_the_pitch(
+    tiny: Converter, high_voice: Audio, tmp_path: Path
+) -> None:
+    found = tiny.embed(high_voice)
+    frames = len(high_voice.waveform) // tiny.features.hop_length + 1
+    assert found.f0.shape == (frames,)
+    assert np.median(found.f0[found.f0 > 0]) == pytest.approx(220, rel=0.15)
+    assert found.content.shape == (-(-frames // 2), tiny.autoencoder.config.content_dim)
+    assert found.frame_rate == pytest.approx(len(found.content) / high_voice.duration_s, rel=0.03)
+    voice = tiny.voice(high_voice).speaker_embedding.numpy()
+    assert float(voice[:128] @ found.speaker_embedding[:128]) > 0.99
+    with pytest.raises(AudioError, match=r"nothing\.wav"):
+        tiny.embed(tmp_path / "nothing.wav")
+
+
 def test_silence_around_a_reference_does_not_change_the_voice(
     tiny: Converter, high_voice: Audio
 ) -> None:

@@ -150,6 +150,18 @@ def test_a_killed_preparation_ends_as_if_undisturbed(copy: Path, tmp_path: Path)
     assert contents(killed) == contents(tmp_path / "whole")
 
 
+def test_a_small_corpus_has_somebody_to_validate_with(copy: Path, tmp_path: Path) -> None:
+    shutil.rmtree(copy / "toy" / "voice4")  # whom chance would hold out
+    report = prepare(copy, tmp_path / "cache", FEATURES, workers=1)
+    held_out = {u.speaker for u in report.utterances if u.split == "validation"}
+    assert held_out == {"toy/voice0"}  # next in the order of chance, on every machine
+    assert len({u.speaker for u in report.utterances if u.split == "train"}) == 6
+    for number in range(1, 8):
+        shutil.rmtree(copy / "toy" / f"voice{number}", ignore_errors=True)
+    alone = prepare(copy, tmp_path / "alone", FEATURES, workers=1)
+    assert {u.split for u in alone.utterances} == {"train"}  # one speaker is for training
+
+
 def test_parts_have_no_speaker_in_common(corpus: Path, tmp_path: Path) -> None:
     report = prepare(corpus, tmp_path / "cache", FEATURES, workers=1, test_share=0.5)
     parts = {

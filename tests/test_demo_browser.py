@@ -127,6 +127,7 @@ def test_record_upload_convert_compare_play_and_download(
         page.check("#consent input")
         here.convert()
         converted = here.download(tmp_path / "down.wav")
+        assert str(served.folder) not in page.content()  # what the page knows of the server
         brought = next(path for path in served.files() if path.name == "audio.wav")
         recorded = read_audio(brought)
         assert recorded.duration_s > 2

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from types import SimpleNamespace
+from typing import ClassVar, cast
 
 import numpy as np
 import pytest
@@ -39,7 +40,14 @@ from vc.training.denoiser import DenoiserRecipe, DenoiserTask
 from vc.training.loop import LOG_FILE, Task, fit, learning_rate, measure_step_s, state_tensors
 from vc.training.perturb import PerturbConfig, draw_voices, perturb
 from vc.training.processes import Processes
-from vc.training.run import PLAN_FILE, find_recipe, pick_device, recipe_names, train
+from vc.training.run import (
+    PLAN_FILE,
+    TimeBudget,
+    find_recipe,
+    pick_device,
+    recipe_names,
+    train,
+)
 from vc.training.vocoder import VocoderLossConfig, VocoderRecipe, VocoderTask
 
 CPU = torch.device("cpu")
@@ -361,7 +369,7 @@ def test_recipe_file_trains(cache: Path, tmp_path: Path) -> None:
     overrides = ["run.steps=1", "data.batch_size=2", "data.segment_frames=32"]
     said: list[str] = []
     train(recipe, cache, tmp_path / "out", overrides, CPU, said.append)
-    assert "vocoder" in said[0] and "1 steps" in said[0]
+    assert "vocoder" in said[0] and "1 steps" in said[0] and "seconds from start to end" in said[0]
     assert inspect_checkpoint(tmp_path / "out").model["width"] == 16
     recipe.write_text("[run]\nsteps = 1\n")
     with pytest.raises(ConfigError, match="kind"):
@@ -406,6 +414,25 @@ def test_a_time_budget_plans_the_steps_and_a_resumed_run_keeps_them(
     assert f"{planned} steps" in said[-1]
     with pytest.raises(ConfigError, match="minutes"):
         run(0.0)
+
+
+def test_a_machine_that_gets_slower_is_given_fewer_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("vc.training.run.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("vc.training.run.measure_step_s", lambda *_: 1.0)
+    task = cast(Task, SimpleNamespace(recipe=AutoencoderRecipe()))
+    budget = TimeBudget(task, tmp_path, 100.0, Processes())
+    assert budget.steps == task.recipe.run.steps == 95
+    done = 0
+    while done < budget.steps:
+        done += 1
+        now[0] += 1.0 if done < 20 else 2.0
+        assert budget.replan(done) == task.recipe.run.steps
+    assert 90 < now[0] <= 100
+    again = TimeBudget(task, tmp_path, now[0] + 100.0, Processes())  # resumed: the same schedule
+    assert again.steps == done < 95
 
 
 def test_unusable_device_is_refused() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -58,6 +58,15 @@ Pitch = Literal["match", "keep"] | float
 Clip = Audio | str | os.PathLike[str]
 Reference = Clip | Voice  # a path may name a clip or a voice file
 Progress = Callable[[float], None]
+
+
+class Embedding(NamedTuple):
+    """What the model knows of a clip, for other uses than converting it."""
+
+    content: np.ndarray  # (frames, content_dim): what is said
+    speaker_embedding: np.ndarray  # (embedding_dim,): who says it
+    f0: Waveform  # (frames,) in Hz, 0 where unvoiced
+    frame_rate: float  # of content, frames a second; F0 has `content_stride` times as many
 
 
 class Converter:
@@ -166,6 +175,28 @@ class Converter:
         own = self._listen([(Audio(beginning, source.sample_rate), "source")], MIN_SPEECH_S)
         weights = (1 - strength, strength)
         return blend_voices([own, voice], weights, self.autoencoder.config, voice.name)
+
+    def embed(self, clip: Clip) -> Embedding:
+        """Both latents and the pitch of a clip, as numpy arrays.
+
+        Args:
+            clip: a file or `Audio`, short enough for memory.
+
+        Raises:
+            AudioError: the clip cannot be read, is silent or too short.
+        """
+        audio = self._load(clip, "clip")
+        check_speech(audio, _name(clip, "clip"))
+        rate = self.features.sample_rate
+        waveform = self._level(resample(audio.waveform, audio.sample_rate, rate))
+        with torch.inference_mode():
+            content, speaker = self.autoencoder.encode(self.log_mel(self._tensor(waveform)))
+        return Embedding(
+            content[0].T.cpu().numpy(),
+            speaker[0].cpu().numpy(),
+            estimate_f0(waveform, self.features),
+            self.features.frame_rate / self.autoencoder.config.content_stride,
+        )
 
     def denoise(self, clip: Clip) -> Audio:
         """Take the background noise out of a clip; nothing else is changed below 8 kHz.

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -43,6 +43,7 @@ from vc.safe_write import write_text
 
 NOISE = "noise"  # a corpus folder of this name holds no speech: it corrupts training input
 VALIDATION_SHARE = 0.02  # of speakers
+_FEWEST_HELD_OUT = 2  # validation speakers of a corpus of ten or more; one of a smaller one
 MANIFEST = "manifest.jsonl"
 _METADATA_KEY = "clip"
 
@@ -152,6 +153,7 @@ def prepare(
             left_out.append(LeftOut(clip.file, f"the same recording as {same}"))
             continue
         utterances.append(_utterance(clip, seconds, facts, stamp, hold_out, test_share))
+    utterances = _with_validation(utterances)
     write_text(
         cache / MANIFEST,
         "".join(json.dumps(asdict(u), ensure_ascii=False) + "\n" for u in utterances),
@@ -180,6 +182,16 @@ def _utterance(
         split = "test"
     seconds = round(seconds, 3)
     return Utterance(clip.name, clip.corpus, speaker, split, seconds, clip.text, facts, stamp)
+
+
+def _with_validation(utterances: list[Utterance]) -> list[Utterance]:
+    """In a small corpus chance may hold out nobody: then those who were nearest to it are."""
+    speakers = {u.speaker for u in utterances if u.split != "noise"}
+    wanted = _FEWEST_HELD_OUT if len(speakers) >= 10 else min(1, len(speakers) - 1)
+    missing = wanted - len({u.speaker for u in utterances if u.split == "validation"})
+    trained = sorted({u.speaker for u in utterances if u.split == "train"}, key=_chance)
+    chosen = set(trained[: max(0, min(missing, len(trained) - 1))])
+    return [replace(u, split="validation") if u.speaker in chosen else u for u in utterances]
 
 
 def _already_done(cache: Path, clips: dict[str, Clip]) -> dict[str, _Measured]:

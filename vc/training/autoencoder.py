@@ -37,7 +37,6 @@ from vc.training.loop import (
 from vc.training.perturb import PerturbConfig, draw_voices, perturb, resize
 from vc.training.phones import PhoneHead, PhoneLabels
 
-_LISTENER_SCALE = 16.0  # of cosines in a softmax over the speakers of a batch
 _STATISTICS_SHARE = 0.3  # of spectral statistics beside the learnt identity, in a speaker distance
 
 
@@ -56,7 +55,6 @@ class AutoencoderLossConfig:
     swap_content: float = 0.15  # content of the swapped decode is the source's
     swap_speaker: float = 1.5  # speaker of the swapped decode is the reference's
     adversarial: float = 0.2  # swapped decodes look real for the speaker
-    listener: float = 0.0  # who looks for the source's speaker in them hears the reference's
 
 
 @dataclass(frozen=True)
@@ -106,14 +104,12 @@ class AutoencoderTask:
             config.content_dim, len(self.phones.alphabet) if self.phones else 0
         )
         self.discriminator = MelDiscriminator(config.n_mels, config.embedding_dim)
-        self.listener = copy.deepcopy(self.model.speaker_encoder)
         self.modules: dict[str, nn.Module] = {
             "autoencoder": self.model,
             "average": self.average,
             "classes": self.classes.to(device),
             "phone_head": self.phone_head.to(device),
             "discriminator": self.discriminator.to(device),
-            "listener": self.listener,
         }
         trained = chain(
             self.model.parameters(), self.classes.parameters(), self.phone_head.parameters()
@@ -121,7 +117,6 @@ class AutoencoderTask:
         self.optimizers = {
             "autoencoder": make_optimizer(trained, recipe.optimizer),
             "discriminator": make_optimizer(self.discriminator.parameters(), recipe.optimizer),
-            "listener": make_optimizer(self.listener.parameters(), recipe.optimizer),
         }
 
     @torch.no_grad()
@@ -166,8 +161,7 @@ class AutoencoderTask:
         """See `vc.training.loop.Task`."""
         config, steps = self.recipe.optimizer, self.recipe.run.steps
         norm = apply_gradients(self.optimizers["autoencoder"], config, step, steps)
-        for name in ("discriminator", "listener"):
-            apply_gradients(self.optimizers[name], config, step, steps)
+        apply_gradients(self.optimizers["discriminator"], config, step, steps)
         update_average(self.average, self.model, config.ema_decay, step)
         return {"gradient/norm": norm}
 
@@ -245,40 +239,7 @@ class AutoencoderTask:
         if weights.adversarial and swapping_for >= self.recipe.optimizer.warmup_steps:
             with frozen(self.discriminator):
                 losses["adversarial"] = generator_loss(self.discriminator(*fake)[0])
-        if weights.listener:
-            losses["listener"] = self._listener_loss(source, reference, swapped, order[half])
         return losses, real, fake
-
-    def _listener_loss(
-        self, source: Segments, reference: Segments, swapped: Tensor, wanted: Tensor
-    ) -> Tensor:
-        """How badly the listener finds the reference's speaker in swapped decodes.
-
-        The listener's own gradients are added on the side: it learns to tell which clips of the
-        batch have one speaker, and whose words a swapped decode says. What our speaker encoder
-        no longer hears of the source, a listener who looks for it does.
-
-        Args:
-            source: `(batch, ...)`.
-            reference: other pieces of the same speakers.
-            swapped: mels of the first sources in other voices.
-            wanted: whose voices these are, as places in the batch.
-        """
-        known = self._heard(reference.log_mel)
-        owners = torch.arange(len(known), device=known.device)
-        of_clips = _LISTENER_SCALE * self._heard(source.log_mel) @ known.T
-        of_swaps = _LISTENER_SCALE * self._heard(swapped.detach()) @ known.T
-        learnt = functional.cross_entropy(of_clips, owners)
-        learnt = learnt + functional.cross_entropy(of_swaps, owners[: len(swapped)])
-        learnt.backward()
-        with frozen(self.listener):
-            logits = _LISTENER_SCALE * self._heard(swapped) @ known.detach().T
-        return functional.cross_entropy(logits, wanted.to(known.device))
-
-    def _heard(self, log_mel: Tensor) -> Tensor:
-        """What the listener makes of mels: unit vectors `(batch, speaker_dim)`."""
-        embedding = self.listener(self.model.normalize(log_mel))
-        return split_embedding(embedding, self.model.config).identity.float()
 
     def _speaker_distance(self, embedding: Tensor, wanted: Tensor) -> Tensor:
         """1 - cosine of the learnt parts, plus the mean distance of the spectral statistics."""

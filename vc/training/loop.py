@@ -13,7 +13,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -75,7 +75,13 @@ class Task(Protocol):
 ALONE = Processes()
 
 
-def fit(task: Task, run: RunConfig, output: Path, processes: Processes = ALONE) -> dict[str, float]:
+def fit(
+    task: Task,
+    run: RunConfig,
+    output: Path,
+    processes: Processes = ALONE,
+    replan: Callable[[int], int] | None = None,
+) -> dict[str, float]:
     """Train `task` for `run.steps` steps, resuming from `output` if it holds a state.
 
     Ctrl-C (or SIGTERM) ends the current step, writes the state and returns.
@@ -86,6 +92,8 @@ def fit(task: Task, run: RunConfig, output: Path, processes: Processes = ALONE) 
         output: folder for state, log (JSON Lines) and the exported checkpoint; the checkpoint of
             the best validation goes to `best/` in it.
         processes: that share the run; only the first validates, writes and shows progress.
+        replan: told how many steps are done, gives the number of steps of the whole run, and sets
+            it in the task's recipe too; never more than before.
 
     Returns:
         The last validation's figures; nothing in processes other than the first.
@@ -104,10 +112,13 @@ def fit(task: Task, run: RunConfig, output: Path, processes: Processes = ALONE) 
         unit="step",
         disable=not processes.is_first,
     )
+    steps = run.steps
     with _stop_requested() as stopped:
         for step in bar:
             report = _train_step(task, run, step, processes)
-            last = step + 1 == run.steps or bool(stopped)
+            if replan:
+                bar.total = steps = replan(step + 1)
+            last = step + 1 >= steps or bool(stopped)
             last = bool(processes.largest(last))
             if journal:
                 last |= journal.enter(step, report, last, bar)
@@ -187,14 +198,22 @@ class _Journal:
         return 0 < self.run.patience <= len(errors) - 1 - int(np.argmin(errors))
 
 
-def measure_step_s(task: Task, run: RunConfig, processes: Processes = ALONE) -> float:
+def measure_step_s(
+    task: Task, run: RunConfig, processes: Processes = ALONE, tries: int = 8
+) -> float:
     """Mean seconds of a step, its share of validation included; the task is left as it was.
 
     Steps are tried all over the schedule, since losses that begin later make it slower. Processes
     that share the run agree on the slowest's figure.
+
+    Args:
+        task: what is to be trained.
+        run: its schedule.
+        processes: that share it.
+        tries: how many steps to measure, besides one to warm up.
     """
     kept = {name: tensor.clone() for name, tensor in state_tensors(task).items()}
-    tried = [0, *np.linspace(0, run.steps - 1, 8).astype(int).tolist()]
+    tried = [0, *np.linspace(0, run.steps - 1, tries).astype(int).tolist()]
     seconds = []
     for step in tried:
         started = time.perf_counter()

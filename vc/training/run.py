@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from vc.config import RunConfig, apply_overrides, from_dict, read_recipe
+from vc.config import apply_overrides, from_dict, read_recipe
 from vc.errors import CheckpointError, ConfigError
 from vc.safe_write import write_text
 from vc.training.autoencoder import AutoencoderRecipe, AutoencoderTask
@@ -21,7 +21,9 @@ from vc.training.vocoder import VocoderRecipe, VocoderTask
 
 PLAN_FILE = "plan.json"  # of a run with a time budget: how many steps
 _RECIPES = Path(__file__).parent.parent / "recipes"
-_MARGIN = 0.95  # of the time left; the rest is for checkpoints and a machine that slows down
+_MARGIN = 0.95  # of the time left; the rest is for checkpoints
+_LATE_MARGIN = 0.98  # the same when the plan is looked at again
+_LOOKS = 20  # so often in a run
 
 
 def train(
@@ -72,20 +74,23 @@ def train(
         task = DenoiserTask(denoiser, cache, device)
     else:
         raise ConfigError(f'{recipe_file}: needs kind = "autoencoder", "vocoder" or "denoiser"')
+    budget = None
     if minutes is not None:
-        steps = _planned_steps(task, run, output, 60 * minutes, started, processes)
-        run = replace(run, steps=steps)
-        task.recipe = replace(task.recipe, run=run)
+        budget = TimeBudget(task, output, started + 60 * minutes, processes)
+        run = task.recipe.run
     parameters = sum(p.numel() for p in task.modules[kind].parameters())
-    budget = "" if minutes is None else f", planned to end in {minutes:g} minutes"
+    if budget is None:
+        expected = _plain_time(run.steps * measure_step_s(task, run, processes, tries=3))
+    else:
+        expected = f"planned to end in {minutes:g} minutes"
     clips = data.batch_size * run.micro_batches
     several = "" if processes.size == 1 else f", {processes.size} processes"
     say(
         f"{kind}: {task.train_data.hours:.1f} hours of {len(task.train_data.speakers)} speakers, "
         f"{parameters / 1e6:.1f} M parameters, {run.steps} steps of {clips} x "
-        f"{data.segment_frames} frames on {device}{several}{budget}"
+        f"{data.segment_frames} frames on {device}{several}, {expected}"
     )
-    return fit(task, run, output, processes)
+    return fit(task, run, output, processes, budget.replan if budget else None)
 
 
 def recipe_names() -> list[str]:
@@ -107,28 +112,70 @@ def find_recipe(name: Path) -> Path:
     raise ConfigError(f"{name}: no such recipe; name a TOML file or one of {known}")
 
 
-def _planned_steps(
-    task: Task,
-    run: RunConfig,
-    output: Path,
-    budget_s: float,
-    started: float,
-    processes: Processes,
-) -> int:
-    """How many steps fit into the time; a run that is resumed keeps its plan."""
-    plan = output / PLAN_FILE
-    if plan.exists():
-        try:
-            return int(json.loads(plan.read_text(encoding="utf-8"))["steps"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{plan}: damaged; choose another output folder") from error
-    step_s = measure_step_s(task, run, processes)
-    spent_s = processes.largest(time.monotonic() - started)
-    steps = max(1, int(_MARGIN * (budget_s - spent_s) / step_s))
-    output.mkdir(parents=True, exist_ok=True)
-    if processes.is_first:
-        write_text(plan, json.dumps({"steps": steps}))
-    return steps
+def _plain_time(seconds: float) -> str:
+    """How long a run will take, for a sentence."""
+    for unit, length_s in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length_s:
+            return f"about {seconds / length_s:.0f} {unit} from start to end"
+    return f"about {seconds:.0f} seconds from start to end"
+
+
+class TimeBudget:
+    """How many steps fit into the time; a machine that gets slower is given fewer on the way.
+
+    A run that is resumed keeps the plan it has.
+
+    Args:
+        task: its recipe gets the planned number of steps, which the schedule follows.
+        output: folder of the run.
+        deadline: by `time.monotonic`.
+        processes: that share the run, and agree.
+    """
+
+    def __init__(self, task: Task, output: Path, deadline: float, processes: Processes) -> None:
+        self.task, self.processes, self.deadline = task, processes, deadline
+        self.plan = output / PLAN_FILE
+        self.marked: tuple[int, float] | None = None  # steps done, and when
+        if self.plan.exists():
+            self._set(_read_plan(self.plan))
+            return
+        step_s = measure_step_s(task, task.recipe.run, processes)
+        output.mkdir(parents=True, exist_ok=True)
+        self._set(max(1, int(_MARGIN * self._left_s() / step_s)))
+
+    @property
+    def steps(self) -> int:
+        """Of the whole run, as planned now."""
+        return int(self.task.recipe.run.steps)
+
+    def replan(self, done: int) -> int:
+        """Look at the clock now and then; the number of steps that the run has now."""
+        if done % max(1, self.steps // _LOOKS):
+            return self.steps
+        now = time.monotonic()
+        if self.marked is not None and done > self.marked[0]:
+            step_s = self.processes.largest((now - self.marked[1]) / (done - self.marked[0]))
+            fitting = done + max(0, int(_LATE_MARGIN * self._left_s() / step_s))
+            if fitting < self.steps:
+                self._set(fitting)
+        self.marked = (done, now)
+        return self.steps
+
+    def _left_s(self) -> float:
+        return -self.processes.largest(time.monotonic() - self.deadline)
+
+    def _set(self, steps: int) -> None:
+        recipe = self.task.recipe
+        self.task.recipe = replace(recipe, run=replace(recipe.run, steps=steps))
+        if self.processes.is_first:
+            write_text(self.plan, json.dumps({"steps": steps}))
+
+
+def _read_plan(plan: Path) -> int:
+    try:
+        return int(json.loads(plan.read_text(encoding="utf-8"))["steps"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{plan}: damaged; choose another output folder") from error
 
 
 def pick_device(name: str) -> torch.device:
