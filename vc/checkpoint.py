@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -29,6 +28,7 @@ from vc.config import (
 from vc.errors import CheckpointError, ConfigError
 from vc.model.autoencoder import Autoencoder
 from vc.model.denoiser import Denoiser
+from vc.safe_write import write_bytes
 from vc.vocoder.source_filter import SourceFilterVocoder
 
 FORMAT_VERSION = 1
@@ -87,8 +87,8 @@ def save_checkpoint(
         "metrics": metrics,
         "sha256": hashlib.sha256(data).hexdigest(),
     }
-    _write(folder / WEIGHTS_FILE, data)
-    _write(folder / CONFIG_FILE, (json.dumps(description, indent=2) + "\n").encode())
+    write_bytes(folder / WEIGHTS_FILE, data)
+    write_bytes(folder / CONFIG_FILE, (json.dumps(description, indent=2) + "\n").encode())
 
 
 def weights_sha256(module: nn.Module) -> str:
@@ -190,9 +190,3 @@ def _with_weights(module: M, info: CheckpointInfo) -> M:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"{path}: does not fit its configuration ({reason})") from error
     return module.eval().requires_grad_(False)
-
-
-def _write(path: Path, data: bytes) -> None:
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_bytes(data)
-    os.replace(beside, path)

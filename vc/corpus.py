@@ -20,7 +20,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from tqdm import tqdm
 
 from vc.audio import (
@@ -39,7 +39,7 @@ from vc.errors import AudioError, DataError
 from vc.features import LogMel
 from vc.layouts import UNLABELLED, Clip, LeftOut, find_clips
 from vc.pitch import estimate_f0
-from vc.safe_write import write_text
+from vc.safe_write import write_bytes, write_text
 
 NOISE = "noise"  # a corpus folder of this name holds no speech: it corrupts training input
 VALIDATION_SHARE = 0.02  # of speakers
@@ -257,7 +257,6 @@ def _prepare_one(job: tuple[Clip, Path, FeatureConfig]) -> _Measured | str:
     waveform = np.clip(waveform, -1, 1)
     log_mel = LogMel(features)(torch.from_numpy(waveform)[None])[0]
     target.parent.mkdir(parents=True, exist_ok=True)
-    beside = target.with_name(f".{target.name}.new")  # a killed run's own is written over
     tensors = {
         "waveform": torch.from_numpy(np.round(waveform * 32767).astype(np.int16)),
         "log_mel": log_mel.T.half().contiguous(),  # (frames, n_mels)
@@ -265,8 +264,7 @@ def _prepare_one(job: tuple[Clip, Path, FeatureConfig]) -> _Measured | str:
     }
     # one key, since safetensors writes several in any order: the same clip, the same file
     description = json.dumps({"stamp": file_stamp, "facts": asdict(facts)})
-    save_file(tensors, beside, metadata={_METADATA_KEY: description})
-    os.replace(beside, target)
+    write_bytes(target, save(tensors, {_METADATA_KEY: description}))
     return _Measured(len(waveform) / features.sample_rate, facts, _stamp(file_stamp, target))
 
 

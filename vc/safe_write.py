@@ -1,4 +1,8 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all.
+
+What a killed process leaves beside a file has a name that the next writer of the file uses again,
+so nothing is left in the end. (Libraries that write safely pick a new name each time.)
+"""
 
 from __future__ import annotations
 
@@ -9,14 +13,19 @@ from vc.errors import DataError
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file beside its place, then move it there.
+    """`write_bytes` of a text."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file beside its place, then move it there.
 
     Raises:
         DataError: it cannot be written.
     """
     beside = path.with_name(f".{path.name}.new")
     try:
-        beside.write_text(text, "utf-8")
+        beside.write_bytes(data)
         os.replace(beside, path)
     except OSError as error:
         raise DataError(f"{path}: cannot be written ({error.strerror})") from error

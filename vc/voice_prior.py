@@ -8,7 +8,6 @@ the speakers that the model was trained on; no speaker's own point is kept.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from vc.config import AutoencoderConfig
 from vc.errors import CheckpointError, VoiceError
 from vc.model.speaker_encoder import average_embeddings
 from vc.pitch import PitchRange
+from vc.safe_write import write_bytes
 from vc.voice import Voice
 
 PRIOR_FILE = "voices.safetensors"
@@ -95,9 +95,7 @@ def fit_prior(vectors: FloatArray, dims: int) -> VoicePrior:
 def save_prior(path: Path, prior: VoicePrior, model_sha256: str) -> None:
     """Write a prior beside the model it belongs to, whole or not at all."""
     tensors = {name: np.ascontiguousarray(value, np.float32) for name, value in vars(prior).items()}
-    beside = path.with_name(f".{path.name}.new")
-    save_file(tensors, beside, {"model": model_sha256})
-    os.replace(beside, path)
+    write_bytes(path, save(tensors, {"model": model_sha256}))
 
 
 def load_prior(path: Path, model_sha256: str) -> VoicePrior:

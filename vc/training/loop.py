@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -21,13 +20,13 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from vc.config import OptimizerConfig, RunConfig
 from vc.errors import CheckpointError, ConfigError
-from vc.safe_write import write_text
+from vc.safe_write import write_bytes, write_text
 from vc.training.board import Board, Example
 from vc.training.data import SpeechData
 from vc.training.processes import Processes, gradients
@@ -334,9 +333,7 @@ def restore(task: Task, tensors: dict[str, Tensor]) -> None:
 
 def save_state(task: Task, path: Path, step: int) -> None:
     """Write everything that resuming needs, whole or not at all."""
-    beside = path.with_name(f".{path.name}.new")
-    save_file(state_tensors(task), beside, metadata={"step": str(step)})
-    os.replace(beside, path)
+    write_bytes(path, save(state_tensors(task), {"step": str(step)}))
 
 
 def load_state(task: Task, path: Path) -> int:
