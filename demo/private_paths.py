@@ -1,8 +1,8 @@
 """Nothing that reaches the browser names a folder of the server.
 
-Gradio tells the page where uploads and results lie, and the page tells it back: `/tmp/vc-demo-...`,
-or where `--keep-uploads` says. On the way out that folder is replaced by an alias, on the way in
-the alias by the folder.
+Gradio tells the page where uploads and results lie, and the page tells it back: a temporary folder,
+or the one that `--keep-uploads` names. On the way out that folder is replaced by an alias, on the
+way in the alias by the folder.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +18,13 @@ from vc.convert import Converter
 from vc.model.speaker_encoder import split_embedding
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+benchmark = pytest.importorskip("benchmarks.demo", reason="run it from a clone")
+CHROMIUM: str | None = benchmark.CHROMIUM
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH")
 
 SOURCE, REFERENCE = EXAMPLES / "source.flac", EXAMPLES / "reference.flac"
 FLAGS = [
-    *pytest.importorskip("benchmarks.demo", reason="run it from a clone").FLAGS,
+    *benchmark.FLAGS,
     "--use-fake-ui-for-media-stream",
     "--use-fake-device-for-media-stream",
     "--autoplay-policy=no-user-gesture-required",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import ClassVar, cast
+from typing import cast
 
 import numpy as np
 import pytest
@@ -37,7 +37,15 @@ from vc.errors import CheckpointError, ConfigError, DataError
 from vc.losses import contrastive_loss, margin_softmax_loss, multi_resolution_stft_loss
 from vc.training.autoencoder import AutoencoderLossConfig, AutoencoderRecipe, AutoencoderTask
 from vc.training.denoiser import DenoiserRecipe, DenoiserTask
-from vc.training.loop import LOG_FILE, Task, fit, learning_rate, measure_step_s, state_tensors
+from vc.training.loop import (
+    LOG_FILE,
+    Task,
+    fit,
+    learning_rate,
+    measure_step_s,
+    state_tensors,
+    update,
+)
 from vc.training.perturb import PerturbConfig, draw_voices, perturb
 from vc.training.processes import Processes
 from vc.training.run import (
@@ -84,7 +92,7 @@ def denoiser_task(cache: Path) -> DenoiserTask:
 
 def one_step(task: Task, step: int, seed: int | None = None) -> dict[str, float]:
     generator = np.random.default_rng(step if seed is None else seed)
-    return {**task.add_gradients(step, generator), **task.update(step)}
+    return {**task.add_gradients(step, generator), "gradient/norm": update(task, step)}
 
 
 def state(folder: Path) -> bytes:
@@ -104,14 +112,14 @@ def test_a_run_that_was_interrupted_is_the_same_bit_for_bit(
 
 def test_a_stop_signal_ends_the_step_and_keeps_everything(cache: Path, tmp_path: Path) -> None:
     task = autoencoder_task(cache)
-    update = task.update
+    add_gradients = task.add_gradients
 
-    def interrupted(step: int) -> dict[str, float]:
+    def interrupted(step: int, generator: np.random.Generator) -> dict[str, float]:
         if step == 3:
             os.kill(os.getpid(), signal.SIGTERM)
-        return update(step)
+        return add_gradients(step, generator)
 
-    task.update = interrupted  # type: ignore[method-assign]
+    task.add_gradients = interrupted  # type: ignore[method-assign]
     fit(task, RUN, tmp_path / "stopped")
     assert inspect_checkpoint(tmp_path / "stopped").step == 4
     fit(autoencoder_task(cache), RUN, tmp_path / "stopped")
@@ -275,19 +283,18 @@ def test_new_voices_are_not_taken_for_their_speakers(cache: Path) -> None:
 
 
 class _Scripted:
-    """A task of no networks whose validations are given."""
+    """A task of nothing to learn whose validations are given."""
 
-    modules: ClassVar[dict[str, torch.nn.Module]] = {}
-    optimizers: ClassVar[dict[str, torch.optim.Optimizer]] = {}
+    name = "toy"
+    recipe = SimpleNamespace(run=RunConfig(), optimizer=OptimizerConfig())
 
     def __init__(self, errors: list[float]) -> None:
+        self.modules = {"toy": torch.nn.Linear(1, 1), "average": torch.nn.Linear(1, 1)}
+        self.optimizers = {"toy": torch.optim.SGD(self.modules["toy"].parameters())}
         self.errors = iter([9.0, *errors])  # the first is before training
 
     def add_gradients(self, step: int, generator: np.random.Generator) -> dict[str, float]:
         return {"toy/loss": 1.0}
-
-    def update(self, step: int) -> dict[str, float]:
-        return {}
 
     def validate(self) -> dict[str, float]:
         return {"toy": next(self.errors)}

@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from vc.audio import Audio, check_speech, read_audio
 from vc.convert import Converter, moved_f0
@@ -28,6 +27,7 @@ from vc.errors import AudioError, CheckpointError, VoiceError
 from vc.layouts import LeftOut
 from vc.losses import envelope_loss
 from vc.model.autoencoder import Autoencoder, Latent
+from vc.model.speaker_encoder import with_unit_identity
 from vc.pitch import estimate_f0, interpolate_log_f0
 from vc.voice import Voice
 
@@ -160,14 +160,14 @@ def _tune(
         chosen = generator.choice(len(clips), _BATCH_SIZE, p=lengths / lengths.sum())
         pieces = [_cut(clips[i], model.config.content_stride, generator) for i in chosen]
         content, log_mel, log_f0, voiced = (torch.stack(part) for part in zip(*pieces, strict=True))
-        speaker = _on_sphere(embedding, model).expand(_BATCH_SIZE, -1)
+        speaker = with_unit_identity(embedding, model.config).expand(_BATCH_SIZE, -1)
         error = model.decode(Latent(content, speaker), log_f0, voiced) - log_mel
         loss = error.abs().mean() + envelope_loss(error)
         (embedding.grad,) = torch.autograd.grad(loss, [embedding])
         optimizer.step()
         schedule.step()
         progress(0.3 + 0.7 * (step + 1) / steps)
-    return _on_sphere(embedding.detach(), model)
+    return with_unit_identity(embedding.detach(), model.config)
 
 
 def _cut(
@@ -186,12 +186,6 @@ def _cut(
         clip.log_f0[rows],
         clip.voiced[rows],
     )
-
-
-def _on_sphere(embedding: Tensor, model: Autoencoder) -> Tensor:
-    """`(embedding_dim,)` with a learnt part of length 1, as the decoder knows it."""
-    learnt = model.config.speaker_dim
-    return torch.cat([functional.normalize(embedding[:learnt], dim=-1), embedding[learnt:]])
 
 
 @torch.inference_mode()

@@ -543,9 +543,8 @@ def _train(options: argparse.Namespace) -> None:
             processes.wait()
             if minutes is not None:
                 minutes -= (time.monotonic() - started) / 60
-        say = print if processes.is_first else _say_nothing
         metrics = train(
-            recipe, cache, options.output, options.set, processes.device, say, minutes, processes
+            recipe, cache, options.output, options.set, processes.device, print, minutes, processes
         )
     if not processes.is_first:
         return
@@ -553,10 +552,6 @@ def _train(options: argparse.Namespace) -> None:
     print("on held-out speech, before training -> after:")
     for name, value in metrics.items():
         print(f"  {name}: {before.get(name, float('nan')):.4f} -> {value:.4f}")
-
-
-def _say_nothing(text: str) -> None:
-    """What a process does that is not the first."""
 
 
 def _evaluate(options: argparse.Namespace) -> None:

@@ -154,7 +154,7 @@ class Converter:
                 )
         progress(0.1)
         rate = self.features.sample_rate
-        waveform = self._level(resample(original.waveform, original.sample_rate, rate))
+        waveform = self._levelled(original)
         if denoise:
             waveform = self._clean(waveform)
         with torch.inference_mode():
@@ -187,8 +187,7 @@ class Converter:
         """
         audio = self._load(clip, "clip")
         check_speech(audio, _name(clip, "clip"))
-        rate = self.features.sample_rate
-        waveform = self._level(resample(audio.waveform, audio.sample_rate, rate))
+        waveform = self._levelled(audio)
         with torch.inference_mode():
             content, speaker = self.autoencoder.encode(self.log_mel(self._tensor(waveform)))
         return Embedding(
@@ -322,8 +321,7 @@ class Converter:
 
         Silence at its ends is cut.
         """
-        waveform = resample(audio.waveform, audio.sample_rate, self.features.sample_rate)
-        waveform = self._level(waveform)
+        waveform = self._levelled(audio)
         if denoise:
             waveform = self._clean(waveform)
         return trim_silence(waveform, self.features.sample_rate)
@@ -355,6 +353,11 @@ class Converter:
 
     def _load(self, clip: Clip, name: str) -> Audio:
         return clip if isinstance(clip, Audio) else read_audio(clip)
+
+    def _levelled(self, audio: Audio) -> Waveform:
+        """A clip at the model's rate and level, `(samples,)`."""
+        rate = self.features.sample_rate
+        return self._level(resample(audio.waveform, audio.sample_rate, rate))
 
     def _level(self, waveform: Waveform) -> Waveform:
         return normalize_level(waveform, self.features.sample_rate, self.features.level_db)

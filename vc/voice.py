@@ -25,6 +25,7 @@ from vc.config import AutoencoderConfig
 from vc.errors import VoiceError
 from vc.model.speaker_encoder import average_embeddings
 from vc.pitch import PitchRange
+from vc.safe_write import write_bytes
 
 VOICE_SUFFIXES = (".voice", ".safetensors")
 FORMAT_VERSION = 1
@@ -102,14 +103,7 @@ def save_voice(path: str | os.PathLike[str], voice: Voice, model_sha256: str) ->
         "sha256": _hash(embedding),
     }
     data = save({_TENSOR: embedding}, {_METADATA_KEY: json.dumps(description, ensure_ascii=False)})
-    beside = path.with_name(f".{path.name}.new")
-    try:
-        beside.write_bytes(data)
-        os.replace(beside, path)
-    except OSError as error:
-        raise VoiceError(f"{path}: cannot write there ({error.strerror})") from error
-    finally:
-        beside.unlink(missing_ok=True)
+    write_bytes(path, data, VoiceError)
 
 
 def check_voice_name(path: Path) -> None:

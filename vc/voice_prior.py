@@ -19,7 +19,7 @@ from safetensors.numpy import save
 
 from vc.config import AutoencoderConfig
 from vc.errors import CheckpointError, VoiceError
-from vc.model.speaker_encoder import average_embeddings
+from vc.model.speaker_encoder import with_unit_identity
 from vc.pitch import PitchRange
 from vc.safe_write import write_bytes
 from vc.voice import Voice
@@ -51,8 +51,7 @@ class VoicePrior:
         """The voice that lies there."""
         vector = self.mean + self.scale * ((self.deviation * coordinates) @ self.components)
         embedding = torch.from_numpy(vector[:-2].astype(np.float32))
-        # the learnt part is a unit vector
-        embedding = average_embeddings(embedding[None], torch.ones(1), config)
+        embedding = with_unit_identity(embedding, config)
         return Voice(embedding, PitchRange(float(vector[-2]), max(0.0, float(vector[-1]))), name)
 
     def sample(

@@ -104,5 +104,10 @@ def average_embeddings(embeddings: Tensor, weights: Tensor, config: AutoencoderC
         `(embedding_dim,)`; the learnt part is a unit vector again.
     """
     mean = (embeddings * (weights / weights.sum()).unsqueeze(-1)).sum(dim=0)
-    identity = functional.normalize(mean[: config.speaker_dim], dim=0)
-    return torch.cat([identity, mean[config.speaker_dim :]])
+    return with_unit_identity(mean, config)
+
+
+def with_unit_identity(embedding: Tensor, config: AutoencoderConfig) -> Tensor:
+    """`(embedding_dim,)` with a learnt part of length 1, as the decoder knows it."""
+    identity = functional.normalize(embedding[: config.speaker_dim], dim=0)
+    return torch.cat([identity, embedding[config.speaker_dim :]])

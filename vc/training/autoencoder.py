@@ -28,11 +28,9 @@ from vc.training.board import Example
 from vc.training.data import Segments, SpeechData, load_noise
 from vc.training.discriminators import MelDiscriminator, discriminator_loss, generator_loss
 from vc.training.loop import (
-    apply_gradients,
     frozen,
     make_optimizer,
     start_from,
-    update_average,
 )
 from vc.training.perturb import PerturbConfig, draw_voices, perturb, resize
 from vc.training.phones import PhoneHead, PhoneLabels
@@ -79,6 +77,8 @@ class Judged(NamedTuple):
 
 class AutoencoderTask:
     """See `vc.training.loop.Task`."""
+
+    name = "autoencoder"
 
     def __init__(self, recipe: AutoencoderRecipe, cache: Path, device: torch.device) -> None:
         self.recipe, self.device = recipe, device
@@ -156,14 +156,6 @@ class AutoencoderTask:
         if real and fake and weights.adversarial:
             report["discriminator/loss"] = self._discriminator_gradients(real, fake)
         return report
-
-    def update(self, step: int) -> dict[str, float]:
-        """See `vc.training.loop.Task`."""
-        config, steps = self.recipe.optimizer, self.recipe.run.steps
-        norm = apply_gradients(self.optimizers["autoencoder"], config, step, steps)
-        apply_gradients(self.optimizers["discriminator"], config, step, steps)
-        update_average(self.average, self.model, config.ema_decay, step)
-        return {"gradient/norm": norm}
 
     def _in_new_voices(self, segments: Segments, factor: Tensor) -> Segments:
         """Segments whose formants and pitch are moved down by their `factor`, `(batch,)`."""

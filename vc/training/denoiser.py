@@ -15,7 +15,7 @@ from vc.config import DataConfig, DenoiserConfig, FeatureConfig, OptimizerConfig
 from vc.model.denoiser import Denoiser, denoising_loss
 from vc.training.board import Example
 from vc.training.data import SpeechData, load_noise
-from vc.training.loop import apply_gradients, make_optimizer, start_from, update_average
+from vc.training.loop import make_optimizer, start_from
 from vc.training.perturb import made_up_noise, mix_noise
 
 
@@ -42,6 +42,8 @@ class DenoiserRecipe:
 class DenoiserTask:
     """See `vc.training.loop.Task`."""
 
+    name = "denoiser"
+
     def __init__(self, recipe: DenoiserRecipe, cache: Path, device: torch.device) -> None:
         self.recipe, self.device = recipe, device
         torch.manual_seed(recipe.run.seed)
@@ -65,13 +67,6 @@ class DenoiserTask:
             loss = denoising_loss(self.denoiser(noisy), noisy, clean)
         loss.backward()
         return {"denoising/loss": float(loss.detach())}
-
-    def update(self, step: int) -> dict[str, float]:
-        """See `vc.training.loop.Task`."""
-        config = self.recipe.optimizer
-        norm = apply_gradients(self.optimizers["denoiser"], config, step, self.recipe.run.steps)
-        update_average(self.average, self.denoiser, config.ema_decay, step)
-        return {"gradient/norm": norm}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:

@@ -29,7 +29,7 @@ from vc.errors import CheckpointError, ConfigError
 from vc.safe_write import write_bytes, write_text
 from vc.training.board import Board, Example
 from vc.training.data import SpeechData
-from vc.training.processes import Processes, gradients
+from vc.training.processes import ALONE, Processes
 
 STATE_FILE = "state.safetensors"
 LOG_FILE = "log.jsonl"
@@ -41,17 +41,14 @@ _VALIDATION = "validation/"
 class Task(Protocol):
     """One thing to train."""
 
-    recipe: Any  # with `run`, its RunConfig; the schedule is read from there at every step
+    name: str  # of the network, among modules and optimizers; "average" is its moving average
+    recipe: Any  # with `run` and `optimizer`; the schedule is read from there at every step
     train_data: SpeechData
     modules: dict[str, nn.Module]
     optimizers: dict[str, torch.optim.Optimizer]
 
     def add_gradients(self, step: int, generator: np.random.Generator) -> dict[str, float]:
         """Add the gradients of one batch; return its losses by names such as `mel/loss`."""
-        ...
-
-    def update(self, step: int) -> dict[str, float]:
-        """Change the weights by the gradients and forget these; return what is worth a log."""
         ...
 
     def validate(self) -> dict[str, float]:
@@ -69,9 +66,6 @@ class Task(Protocol):
     def export(self, folder: Path, step: int, metrics: dict[str, float]) -> None:
         """Write the checkpoint that conversion loads."""
         ...
-
-
-ALONE = Processes()
 
 
 def fit(
@@ -138,8 +132,23 @@ def _train_step(
         for number in processes.share(run.micro_batches)
     ]
     for optimizer in task.optimizers.values():
-        processes.average_gradients(gradients(optimizer), run.micro_batches)
-    return [*reports, task.update(step)]
+        processes.average_gradients(_parameters(optimizer), run.micro_batches)
+    return [*reports, {"gradient/norm": update(task, step)}]
+
+
+def update(task: Task, step: int) -> float:
+    """Change all weights by their gradients, forget these, and let the average follow.
+
+    Returns:
+        The norm of the gradient of the network that is trained.
+    """
+    config, steps = task.recipe.optimizer, task.recipe.run.steps
+    norms = {
+        name: apply_gradients(optimizer, config, step, steps)
+        for name, optimizer in task.optimizers.items()
+    }
+    update_average(task.modules["average"], task.modules[task.name], config.ema_decay, step)
+    return norms[task.name]
 
 
 class _Journal:
@@ -254,13 +263,18 @@ def apply_gradients(
 
     A step whose gradient is not finite is skipped.
     """
-    norm = float(nn.utils.clip_grad_norm_(gradients(optimizer), config.clip_norm))
+    norm = float(nn.utils.clip_grad_norm_(_parameters(optimizer), config.clip_norm))
     for group in optimizer.param_groups:
         group["lr"] = learning_rate(config, step, steps)
     if math.isfinite(norm):
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return norm
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """What an optimiser updates, in its order."""
+    return [p for group in optimizer.param_groups for p in group["params"]]
 
 
 def start_from(module: nn.Module, initial: nn.Module, fresh: tuple[str, ...] = ()) -> None:

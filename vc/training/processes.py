@@ -80,6 +80,9 @@ class Processes:
             distributed.barrier()
 
 
+ALONE = Processes()
+
+
 @contextmanager
 def joined(device: torch.device) -> Iterator[Processes]:
     """The processes that `torchrun` started, or this one alone.
@@ -99,8 +102,3 @@ def joined(device: torch.device) -> Iterator[Processes]:
         yield Processes(distributed.get_rank(), size, device)
     finally:
         distributed.destroy_process_group()
-
-
-def gradients(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
-    """The parameters that an optimiser updates, in its order."""
-    return [p for group in optimizer.param_groups for p in group["params"]]

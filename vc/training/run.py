@@ -15,8 +15,8 @@ from vc.errors import CheckpointError, ConfigError
 from vc.safe_write import write_text
 from vc.training.autoencoder import AutoencoderRecipe, AutoencoderTask
 from vc.training.denoiser import DenoiserRecipe, DenoiserTask
-from vc.training.loop import ALONE, Task, fit, measure_step_s
-from vc.training.processes import Processes
+from vc.training.loop import Task, fit, measure_step_s
+from vc.training.processes import ALONE, Processes
 from vc.training.vocoder import VocoderRecipe, VocoderTask
 
 PLAN_FILE = "plan.json"  # of a run with a time budget: how many steps
@@ -45,7 +45,7 @@ def train(
         output: folder for state, log and checkpoint.
         overrides: `section.key=value` strings.
         device: where to train.
-        say: told in one sentence what is about to happen.
+        say: told in one sentence what is about to happen, in the first process.
         minutes: plan the schedule to end in this time, instead of the recipe's number of steps.
         processes: that share the run (`vc.training.processes.joined`).
 
@@ -78,18 +78,20 @@ def train(
     if minutes is not None:
         budget = TimeBudget(task, output, started + 60 * minutes, processes)
         run = task.recipe.run
-    parameters = sum(p.numel() for p in task.modules[kind].parameters())
+    parameters = sum(p.numel() for p in task.modules[task.name].parameters())
     if budget is None:
         expected = _plain_time(run.steps * measure_step_s(task, run, processes, tries=3))
     else:
         expected = f"planned to end in {minutes:g} minutes"
     clips = data.batch_size * run.micro_batches
     several = "" if processes.size == 1 else f", {processes.size} processes"
-    say(
-        f"{kind}: {task.train_data.hours:.1f} hours of {len(task.train_data.speakers)} speakers, "
-        f"{parameters / 1e6:.1f} M parameters, {run.steps} steps of {clips} x "
-        f"{data.segment_frames} frames on {device}{several}, {expected}"
-    )
+    spoken = task.train_data
+    if processes.is_first:
+        say(
+            f"{kind}: {spoken.hours:.1f} hours of {len(spoken.speakers)} speakers, "
+            f"{parameters / 1e6:.1f} M parameters, {run.steps} steps of {clips} x "
+            f"{data.segment_frames} frames on {device}{several}, {expected}"
+        )
     return fit(task, run, output, processes, budget.replan if budget else None)
 
 

@@ -27,7 +27,7 @@ from vc.training.discriminators import (
     feature_matching_loss,
     generator_loss,
 )
-from vc.training.loop import apply_gradients, frozen, make_optimizer, start_from, update_average
+from vc.training.loop import frozen, make_optimizer, start_from
 from vc.vocoder.source_filter import SourceFilterVocoder
 
 _EDGE_FRAMES = 2  # a segment's ends miss their neighbours: no loss there
@@ -59,6 +59,8 @@ class VocoderRecipe:
 
 class VocoderTask:
     """See `vc.training.loop.Task`."""
+
+    name = "vocoder"
 
     def __init__(self, recipe: VocoderRecipe, cache: Path, device: torch.device) -> None:
         self.recipe = recipe
@@ -104,14 +106,6 @@ class VocoderTask:
         if weights.adversarial and step % 2 == 0:
             report["discriminator/loss"] = self._discriminator_gradients(rebuilt, waveform)
         return report
-
-    def update(self, step: int) -> dict[str, float]:
-        """See `vc.training.loop.Task`."""
-        config, steps = self.recipe.optimizer, self.recipe.run.steps
-        norm = apply_gradients(self.optimizers["vocoder"], config, step, steps)
-        apply_gradients(self.optimizers["discriminator"], config, step, steps)
-        update_average(self.average, self.vocoder, config.ema_decay, step)
-        return {"gradient/norm": norm}
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
