@@ -1,0 +1,70 @@
+"""What the commands share: exit statuses, kinds of arguments, the progress bar."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from vc.convert import Pitch
+
+EXIT_SOME_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
+DENOISE = "take background noise out of source and references first"
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def add_checkpoint(parser: argparse.ArgumentParser) -> None:
+    """The option that names another model than the shipped one."""
+    parser.add_argument("--checkpoint", type=Path, help="model folder; the shipped one by default")
+
+
+def pitch(text: str) -> Pitch:
+    """Match, keep, or semitones from -36 to 36."""
+    if text in ("match", "keep"):
+        return text  # type: ignore[return-value]
+    try:
+        semitones = float(text)
+    except ValueError:
+        semitones = float("nan")
+    if not -36 <= semitones <= 36:
+        raise argparse.ArgumentTypeError(f"{text!r}: use match, keep, or -36 to +36 semitones")
+    return semitones
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    try:
+        share = float(text)
+    except ValueError:
+        share = float("nan")
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: use a number from 0 to 1")
+    return share
+
+
+def above_zero(text: str) -> float:
+    """A number above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}: use a number above 0")
+    return value
+
+
+@contextmanager
+def progress_bar(what: str, quiet: bool) -> Iterator[Callable[[float], None]]:
+    """Show the share done, 0 to 1, that is passed to what this yields."""
+    from tqdm import tqdm
+
+    with tqdm(total=100, desc=what, unit="%", disable=quiet, leave=False) as bar:
+
+        def show(share: float) -> None:
+            bar.update(round(100 * share) - bar.n)
+
+        yield show

@@ -1,0 +1,83 @@
+"""`vc batch`: whole folders."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from vc.cli.arguments import (
+    DENOISE,
+    EXIT_INTERRUPTED,
+    EXIT_SOME_FAILED,
+    Commands,
+    add_checkpoint,
+    pitch,
+)
+
+
+def add_batch(commands: Commands) -> None:
+    """Describe `vc batch`."""
+    batch = commands.add_parser("batch", help="convert whole folders, on all cores or a cluster")
+    batch.add_argument(
+        "sources", type=Path, nargs="+", help="folders, clips, or manifests (CSV, JSON Lines)"
+    )
+    batch.add_argument(
+        "--reference",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="a clip or a folder of clips for each voice; several make a subfolder each",
+    )
+    batch.add_argument("-o", "--output", type=Path, required=True, help="folder; resumes")
+    batch.add_argument("--pitch", type=pitch, default="match", help="as in vc convert")
+    batch.add_argument("--denoise", action="store_true", help=DENOISE)
+    batch.add_argument("--sample-rate", type=int, help="of the output in Hz; the source's own")
+    batch.add_argument("--vocoder", choices=["neural", "griffin-lim"], default="neural")
+    batch.add_argument(
+        "--format", choices=["wav", "flac", "ogg", "opus", "mp3", "aiff"], help="the source's own"
+    )
+    batch.add_argument("--workers", type=int, help="processes; all cores by default")
+    batch.add_argument("--retries", type=int, default=2, help="after a crash; 2 by default")
+    batch.add_argument("--overwrite", action="store_true", help="replace files of other origin")
+    batch.add_argument("--report", type=Path, help="CSV or JSON; in the output folder by default")
+    batch.add_argument("--engine", choices=["local", "ray"], default="local")
+    batch.add_argument("--address", help="of a Ray cluster; none starts one on this machine")
+    batch.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+    add_checkpoint(batch)
+    batch.set_defaults(run=_batch)
+
+
+def _batch(options: argparse.Namespace) -> int:
+    from vc.batch import REPORT, Settings, run_batch
+
+    settings = Settings(
+        options.pitch, options.sample_rate, options.vocoder, options.checkpoint, options.denoise
+    )
+    report = run_batch(
+        options.sources,
+        options.reference,
+        options.output,
+        settings,
+        f".{options.format}" if options.format else None,
+        options.workers,
+        options.retries,
+        options.overwrite,
+        options.engine,
+        options.address,
+        options.quiet,
+    )
+    path = options.report or options.output / REPORT
+    report.write(path)
+    for outcome in report.outcomes:
+        if outcome.status == "failed":
+            print(f"failed: {outcome.reason}", file=sys.stderr)
+    if not options.quiet:
+        counts = ", ".join(
+            f"{report.count(status)} {status}" for status in ("done", "skipped", "failed")
+        )
+        print(f"{options.output}: {counts}; report in {path}")
+    if report.is_interrupted:
+        print("vc batch: interrupted; run it again to go on", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return EXIT_SOME_FAILED if report.count("failed") else 0

@@ -1,0 +1,116 @@
+"""`vc prepare` and `vc train`: from a corpus to a network."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vc.cli.arguments import Commands
+from vc.errors import VCError
+
+if TYPE_CHECKING:
+    from vc.corpus import PreparationReport
+
+
+def add_prepare(commands: Commands) -> None:
+    """Describe `vc prepare`."""
+    prepare = commands.add_parser("prepare", help="turn a corpus folder into cached features")
+    prepare.add_argument(
+        "corpus",
+        type=Path,
+        help="folder of speaker/utterance files, of LibriSpeech, LibriTTS, VCTK, CMU Arctic or "
+        "Common Voice, or a CSV with the columns path and speaker",
+    )
+    prepare.add_argument("-o", "--output", type=Path, required=True, help="cache folder")
+    prepare.add_argument("--exclude", type=Path, help="TSV of corpus, speaker to leave out")
+    prepare.add_argument("--hold-out", type=Path, help="TSV of corpus, speaker for validation only")
+    prepare.add_argument("--skip", action="append", default=[], help="corpus folder to pass over")
+    prepare.add_argument(
+        "--test-share", type=float, default=0.0, help="of the speakers, for a test part (0)"
+    )
+    prepare.add_argument("--workers", type=int, help="processes; all cores by default")
+    prepare.set_defaults(run=_prepare)
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    from vc.config import FeatureConfig
+    from vc.corpus import prepare, read_speakers
+
+    if not 0 <= options.test_share < 1:
+        raise VCError("--test-share must be at least 0 and below 1")
+    exclude, hold_out = (
+        read_speakers(table) if table else frozenset()
+        for table in (options.exclude, options.hold_out)
+    )
+    report = prepare(
+        options.corpus,
+        options.output,
+        FeatureConfig(),
+        exclude,
+        hold_out,
+        frozenset(options.skip),
+        options.workers,
+        options.test_share,
+    )
+    _tell_of_corpus(report, options.output)
+
+
+def _tell_of_corpus(report: PreparationReport, cache: Path) -> None:
+    from vc.corpus_report import format_summary, write_page
+
+    page = cache / "report.html"
+    write_page(report, page)
+    for other in report.left_out:
+        print(f"left out: {other}", file=sys.stderr)
+    print(f"{format_summary(report)}\n{cache}: ready to train on; plots in {page}")
+
+
+def add_train(commands: Commands) -> None:
+    """Describe `vc train`."""
+    train = commands.add_parser("train", help="train the network that a recipe describes")
+    train.add_argument(
+        "recipe", type=Path, help="tiny, small, default, large or vocoder, or a TOML file"
+    )
+    speech = train.add_mutually_exclusive_group(required=True)
+    speech.add_argument("--cache", type=Path, help="folder that `vc prepare` wrote")
+    speech.add_argument("--corpus", type=Path, help="folder to prepare first, into OUTPUT/cache")
+    train.add_argument("-o", "--output", type=Path, required=True, help="run folder; resumes")
+    train.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    train.add_argument(
+        "--minutes", type=float, help="plan to end in this time instead of the recipe's steps"
+    )
+    train.add_argument("--device", default="auto", help="auto (default), cpu, cuda, mps")
+    train.set_defaults(run=_train)
+
+
+def _train(options: argparse.Namespace) -> None:
+    from vc.training.loop import validations
+    from vc.training.processes import joined
+    from vc.training.run import find_recipe, pick_device, train
+
+    recipe = find_recipe(options.recipe)
+    cache, minutes = options.cache, options.minutes
+    with joined(pick_device(options.device)) as processes:
+        if options.corpus:
+            from vc.config import FeatureConfig
+            from vc.corpus import prepare
+
+            started = time.monotonic()
+            cache = options.output / "cache"
+            if processes.is_first:
+                _tell_of_corpus(prepare(options.corpus, cache, FeatureConfig()), cache)
+            processes.wait()
+            if minutes is not None:
+                minutes -= (time.monotonic() - started) / 60
+        metrics = train(
+            recipe, cache, options.output, options.set, processes.device, print, minutes, processes
+        )
+    if not processes.is_first:
+        return
+    before = dict(validations(options.output)).get(0, {})
+    print("on held-out speech, before training -> after:")
+    for name, value in metrics.items():
+        print(f"  {name}: {before.get(name, float('nan')):.4f} -> {value:.4f}")

@@ -1,0 +1,109 @@
+"""`vc voice`, `vc adapt` and `vc new-voice`: voices kept in small files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from vc.cli.arguments import Commands, add_checkpoint, progress_bar
+from vc.errors import VCError
+
+
+def add_voice(commands: Commands) -> None:
+    """Describe `vc voice`."""
+    voice = commands.add_parser("voice", help="keep the voice of some clips in a small file")
+    voice.add_argument(
+        "references", type=Path, nargs="+", metavar="reference", help="clips of one speaker"
+    )
+    voice.add_argument("-o", "--output", type=Path, required=True, help="NAME.voice")
+    voice.add_argument("--name", help="what to call the voice; the output's name by default")
+    voice.add_argument("--denoise", action="store_true", help="take background noise out first")
+    add_checkpoint(voice)
+    voice.set_defaults(run=_voice)
+
+
+def _voice(options: argparse.Namespace) -> None:
+    from vc.convert import load
+    from vc.voice import check_voice_name, save_voice
+
+    check_voice_name(options.output)
+    converter = load(options.checkpoint, vocoder="griffin-lim")  # a voice needs no vocoder
+    name = options.name or options.output.stem
+    voice = converter.voice(options.references, name, options.denoise)
+    save_voice(options.output, voice, converter.model_sha256)
+    print(f"{options.output}: the voice '{voice.name}'")
+
+
+def add_adapt(commands: Commands) -> None:
+    """Describe `vc adapt`."""
+    adapt = commands.add_parser("adapt", help="tune a voice on minutes of one speaker's clips")
+    adapt.add_argument("clips", type=Path, nargs="+", help="folders or files of one speaker")
+    adapt.add_argument("-o", "--output", type=Path, required=True, help="NAME.voice")
+    adapt.add_argument("--name", help="what to call the voice; the output's name by default")
+    adapt.add_argument("--steps", type=int, default=300, help="of tuning (300)")
+    adapt.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
+    add_checkpoint(adapt)
+    adapt.set_defaults(run=_adapt)
+
+
+def _adapt(options: argparse.Namespace) -> None:
+    from vc.adapt import MIN_TUNING_S, adapt_voice
+    from vc.audio import find_audio
+    from vc.convert import load
+    from vc.voice import check_voice_name, save_voice
+
+    check_voice_name(options.output)
+    if options.steps < 1:
+        raise VCError("--steps must be at least 1")
+    files: list[Path] = []
+    for place in options.clips:
+        found = find_audio(place) if place.is_dir() else [place]
+        if not found:
+            raise VCError(f"{place}: no audio files in this folder; name another")
+        files += found
+    converter = load(options.checkpoint, vocoder="griffin-lim")  # a voice needs no vocoder
+    with progress_bar("listening and tuning", options.quiet) as show:
+        name = options.name or options.output.stem
+        result = adapt_voice(converter, files, name, options.steps, progress=show)
+    save_voice(options.output, result.voice, converter.model_sha256)
+    if options.quiet:
+        return
+    for other in result.left_out:
+        print(f"left out: {other}", file=sys.stderr)
+    print(f"{options.output}: the voice '{result.voice.name}'")
+    heard = f"{result.clips} clips, {result.speech_s:.0f} s"
+    if result.average_error_db is None or result.tuned_error_db is None:
+        print(f"{heard}: too little to tune (5 clips, {MIN_TUNING_S:.0f} s); kept their average")
+        return
+    kept = "tuned" if result.is_tuned else "average"
+    print(
+        f"{heard}; held-out clips come back from other voices {result.average_error_db:.2f} dB off "
+        f"with the average embedding, {result.tuned_error_db:.2f} dB with the tuned one; kept the "
+        f"{kept} one"
+    )
+
+
+def add_new_voice(commands: Commands) -> None:
+    """Describe `vc new-voice`."""
+    invent = commands.add_parser("new-voice", help="invent a voice that belongs to nobody")
+    invent.add_argument("--seed", type=int, default=0, help="another number, another voice")
+    invent.add_argument(
+        "--like", type=Path, nargs="+", metavar="REFERENCE", help="clips or a voice to resemble"
+    )
+    invent.add_argument("-o", "--output", type=Path, required=True, help="NAME.voice")
+    invent.add_argument("--name", help="what to call the voice; the output's name by default")
+    add_checkpoint(invent)
+    invent.set_defaults(run=_new_voice)
+
+
+def _new_voice(options: argparse.Namespace) -> None:
+    from vc.convert import load
+    from vc.voice import check_voice_name, save_voice
+
+    check_voice_name(options.output)
+    converter = load(options.checkpoint, vocoder="griffin-lim")  # a voice needs no vocoder
+    name = options.name or options.output.stem
+    voice = converter.new_voice(options.seed, options.like, name)
+    save_voice(options.output, voice, converter.model_sha256)
+    print(f"{options.output}: the voice '{voice.name}'")
