@@ -362,7 +362,11 @@ def active_level_db(waveform: Waveform, sample_rate: int) -> float:
     Two gates, after ITU-R BS.1770-4 (without its frequency weighting): frames within 50 dB of the
     loudest are averaged, then those above 10 dB below that average. -inf for silence.
     """
-    levels = frame_levels_db(waveform, sample_rate)
+    return gated_level_db(frame_levels_db(waveform, sample_rate))
+
+
+def gated_level_db(levels: npt.NDArray[np.float64]) -> float:
+    """The gates of `active_level_db` over the levels of frames, `(frames,)` in dBFS."""
     loudest = levels.max()
     if loudest < SILENCE_DB:
         return -np.inf

@@ -139,7 +139,7 @@ class Converter:
         if not 0 <= strength <= 1:
             raise VCError(f"strength {strength:g}: must lie between 0 and 1")
         progress = progress or (lambda share: None)
-        original = self._load(source, "source")
+        original = self.clip(source, "source")
         check_speech(original, _name(source, "source"))
         voice = self.voice(references, denoise=denoise)
         if strength < 1:
@@ -185,7 +185,7 @@ class Converter:
         Raises:
             AudioError: the clip cannot be read, is silent or too short.
         """
-        audio = self._load(clip, "clip")
+        audio = self.clip(clip, "clip")
         check_speech(audio, _name(clip, "clip"))
         waveform = self._levelled(audio)
         with torch.inference_mode():
@@ -210,7 +210,7 @@ class Converter:
             AudioError: the clip cannot be read, is silent or too short.
             CheckpointError: the model has no denoiser.
         """
-        original = self._load(clip, "clip")
+        original = self.clip(clip, "clip")
         check_speech(original, _name(clip, "clip"))
         rate = self.features.sample_rate
         waveform = resample(original.waveform, original.sample_rate, rate)
@@ -266,7 +266,7 @@ class Converter:
                 voices.append(load_voice(reference, self.model_sha256))
             else:
                 clip_name = _name(reference, f"reference {number}")
-                clips.append((self._load(reference, clip_name), clip_name))
+                clips.append((self.clip(reference, clip_name), clip_name))
         if clips:
             voices.append(self._listen(clips, MIN_REFERENCE_S, denoise))
         if not voices:
@@ -351,7 +351,8 @@ class Converter:
         noise = torch.randn(1, samples, generator=generator).to(self.device)
         return self.vocoder(log_mel, log_f0, voiced, noise)[0].float().cpu().numpy()
 
-    def _load(self, clip: Clip, name: str) -> Audio:
+    def clip(self, clip: Clip, name: str) -> Audio:
+        """Read a clip, if it was not read yet; `name` is what the user calls it."""
         return clip if isinstance(clip, Audio) else read_audio(clip)
 
     def _levelled(self, audio: Audio) -> Waveform:
