@@ -21,7 +21,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vc.audio import Waveform, check_speech, frame_levels_db, gated_level_db, level_frame, resample
+from vc.audio import (
+    Audio,
+    Waveform,
+    check_speech,
+    frame_levels_db,
+    gated_level_db,
+    level_frame,
+    resample,
+)
 from vc.blockwise import can_split
 from vc.convert import Clip, Converter, Pitch, Reference
 from vc.errors import AudioError, CheckpointError
@@ -86,7 +94,7 @@ class Stream:
             check_speech(audio, "source")
             # the stream begins as though this had been said just before
             said = resample(audio.waveform, audio.sample_rate, rate)
-            self._mouth.push(np.pad(said, (0, self._mouth.delay)))
+            self._mouth.push(said)
             self._mouth.begin_anew()
         self._ready = np.zeros(self.latency_samples, np.float32)
 
@@ -120,6 +128,21 @@ class Stream:
     def finish(self) -> Waveform:
         """The last `latency_samples` of the conversion; nothing can be pushed sensibly then."""
         return self.push(np.zeros(self.latency_samples, np.float32))
+
+
+def stream_clip(stream: Stream, audio: Audio, block_s: float = 0.032) -> Audio:
+    """A clip as though it were spoken live, without the delay; at the stream's rate.
+
+    Raises:
+        AudioError: the clip has another rate than the stream.
+    """
+    if audio.sample_rate != stream.sample_rate:
+        raise AudioError(f"stream: runs at {stream.sample_rate} Hz, the clip {audio.sample_rate}")
+    block = max(1, round(block_s * audio.sample_rate))
+    samples = len(audio.waveform)
+    made = [stream.push(audio.waveform[at : at + block]) for at in range(0, samples, block)]
+    waveform = np.concatenate([*made, stream.finish()])[stream.latency_samples :]
+    return Audio(waveform, audio.sample_rate)
 
 
 class _Heard(NamedTuple):
@@ -288,7 +311,9 @@ class _Mouth:
         self.reach = max(reach, self.spoken_reach)
         self.noise = WhiteNoise(self.features.hop_length)
         self.waiting = np.zeros(0, np.float32)  # less than a frame
+        self.heard = 0  # samples
         self.done = 0  # frames given out
+        self.unsaid = 0  # samples, of what comes next, that are left out
         self.decoded = torch.zeros(1, self.features.n_mels, 0, device=converter.device)
         self.log_f0, self.voiced = np.zeros(0, np.float32), np.zeros(0, np.float32)
         self.cycles = 0.0  # periods given out
@@ -302,13 +327,14 @@ class _Mouth:
         return (BLOCK - 1 + LOOKAHEAD) * hop + self.features.n_fft // 2 + hop - 1
 
     def begin_anew(self) -> None:
-        """Forget what was begun to be said, but not what was learnt."""
-        self.overlap = np.zeros(0, np.float32)
+        """Never say what was heard so far and not said yet."""
+        self.unsaid = self.heard - self.done * self.features.hop_length
 
     def push(self, waveform: Waveform) -> Waveform:
         """Take the next samples at the model's rate; give those that are ready."""
         made = []
         hop = self.features.hop_length
+        self.heard += len(waveform)
         self.waiting = np.concatenate([self.waiting, waveform])
         while len(self.waiting) >= hop:  # in steps of one size, whatever is pushed at once
             self.ear.listen(self.waiting[:hop])
@@ -316,7 +342,10 @@ class _Mouth:
             if self.ear.frames >= self.done + BLOCK + LOOKAHEAD:
                 with torch.inference_mode():
                     made.append(self._step())
-        return np.concatenate(made) if made else np.zeros(0, np.float32)
+        said = np.concatenate(made) if made else np.zeros(0, np.float32)
+        left_out = min(self.unsaid, len(said))
+        self.unsaid -= left_out
+        return said[left_out:]
 
     def _step(self) -> Waveform:
         """The samples of the next `BLOCK` frames."""

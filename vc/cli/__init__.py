@@ -17,6 +17,7 @@ from vc.cli.convert import add_convert, add_denoise
 from vc.cli.demo import add_demo
 from vc.cli.evaluate import add_evaluate, add_probe
 from vc.cli.info import add_info
+from vc.cli.live import add_live
 from vc.cli.train import add_prepare, add_train
 from vc.cli.voices import add_adapt, add_new_voice, add_voice
 from vc.errors import VCError
@@ -27,6 +28,7 @@ _IN_THE_ORDER_OF_HELP = (
     add_adapt,
     add_new_voice,
     add_denoise,
+    add_live,
     add_demo,
     add_batch,
     add_info,
