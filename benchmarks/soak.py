@@ -85,7 +85,7 @@ def soak_server(minutes: float, folder: Path) -> int:
         while client is None:
             try:
                 client = Client(f"http://127.0.0.1:{port}", verbose=False)
-            except Exception:  # noqa: BLE001 - nobody answers yet
+            except Exception:
                 if time.monotonic() - started > _PATIENCE_S:
                     raise
                 time.sleep(0.5)

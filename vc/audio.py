@@ -117,7 +117,7 @@ def read_blocks(
 def _blocks(file: Path, path: Path, block_s: float, max_duration_s: float) -> Iterator[Audio]:
     """Read `file`; call it `path` in messages."""
     done = 0
-    with soundfile.SoundFile(file) as opened:
+    with soundfile.SoundFile(os.fsencode(file)) as opened:
         sample_rate, promised = opened.samplerate, _promised_samples(opened)
         check_rate(str(path), sample_rate)
         limit = max_duration_s * sample_rate
@@ -181,7 +181,7 @@ def file_duration_s(path: str | os.PathLike[str]) -> float:
     path = Path(path)
     _check_readable(path)
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:
             promised = _promised_samples(file)
             return np.inf if promised is None else promised / file.samplerate
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:

@@ -366,7 +366,7 @@ def _key(task: Task, clips: dict[Path, str], model: str) -> str:
     """Hash of everything that a result depends on; "" where the source cannot be read."""
     try:
         content = [_file_hash(task.source), *(clips[clip] for clip in task.references)]
-    except OSError:
+    except (OSError, ValueError):
         return ""  # the conversion will say what is wrong
     given = task.settings
     settings = [str(given.pitch), given.sample_rate, given.vocoder, given.denoise]

@@ -130,9 +130,13 @@ def load_voice(path: str | os.PathLike[str], model_sha256: str) -> Voice:
         VoiceError: missing, damaged, not a voice, of another version or of another model.
     """
     path = Path(path)
-    if not path.is_file():
+    try:
+        is_file, size = path.is_file(), path.stat().st_size
+    except (OSError, ValueError):  # none, or a name that there cannot be
+        is_file, size = False, 0
+    if not is_file:
         raise VoiceError(f"{path}: no such file; check the name")
-    if path.stat().st_size > _MAX_BYTES:
+    if size > _MAX_BYTES:
         raise VoiceError(f"{path}: too large for a voice file; is it a model's weights?")
     try:
         with safe_open(path, "pt") as file:
