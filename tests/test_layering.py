@@ -10,7 +10,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "vc"
 LAYERS = [  # a module may import modules of lower layers, and of its own
     {"vc", "vc.errors"},
-    {"vc.config", "vc.safe_write"},
+    {"vc.config", "vc.safe_write", "vc.json_text"},
     {"vc.audio"},
     {"vc.features", "vc.pitch", "vc.on_disk", "vc.layouts", "vc.resampler"},
     {"vc.model"},

@@ -32,7 +32,7 @@ from vc.audio import (
 )
 from vc.checkpoint import load_autoencoder, load_denoiser, load_vocoder, weights_sha256
 from vc.denoise import clean_blocks
-from vc.errors import CheckpointError, VCError
+from vc.errors import CheckpointError, VCError, VoiceError
 from vc.features import LogMel
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.decoder import steady_harmonics
@@ -263,7 +263,7 @@ class Converter:
             if isinstance(reference, Voice):
                 voices.append(reference)
             elif not isinstance(reference, Audio) and is_voice_file(reference):
-                voices.append(load_voice(reference, self.model_sha256))
+                voices.append(self._fitting(load_voice(reference, self.model_sha256), reference))
             else:
                 clip_name = _name(reference, f"reference {number}")
                 clips.append((self.clip(reference, clip_name), clip_name))
@@ -274,6 +274,11 @@ class Converter:
         if len(voices) == 1:
             return replace(voices[0], name=name or voices[0].name)
         return blend_voices(voices, [1.0] * len(voices), self.autoencoder.config, name)
+
+    def _fitting(self, voice: Voice, path: str | os.PathLike[str]) -> Voice:
+        if voice.speaker_embedding.shape != (self.autoencoder.config.embedding_dim,):
+            raise VoiceError(f"{path}: damaged; save or copy the voice again")
+        return voice
 
     def new_voice(
         self,
