@@ -94,10 +94,13 @@ class AutoencoderConfig:
     content_coefficients: int = 20  # cepstral, that content is read from; 0: the whole mel
     input_norm: bool = True  # instance normalisation of the mel that content is read from
     block_norm: Literal["instance", "layer"] = "instance"  # inside the content encoder
-    bottleneck: Literal["noise", "narrow", "variational", "sigmoid", "vq", "fsq"] = "noise"
+    bottleneck: Literal[
+        "noise", "narrow", "variational", "sigmoid", "vq", "fsq", "binary", "one_hot"
+    ] = "noise"
     bottleneck_noise: float = 0.15  # "noise": standard deviation beside unit-variance content
     codebook_size: int = 256  # "vq": entries
     quantizer_levels: tuple[int, ...] = (8, 5, 5, 5)  # "fsq": levels of each content channel
+    one_hot_temperature: float = 1.0  # "one_hot": of the Gumbel-softmax; classes are content_dim
     speaker_width: int = 192
     speaker_blocks: int = 4
     speaker_dim: int = 128  # of the learnt part of the speaker embedding
@@ -129,6 +132,15 @@ class AutoencoderConfig:
             self.bottleneck != "fsq" or len(self.quantizer_levels) == self.content_dim,
             "autoencoder: the fsq bottleneck needs content_dim levels in quantizer_levels",
         )
+        _require(
+            self.bottleneck != "binary" or self.content_dim <= 62,
+            "autoencoder: the binary bottleneck needs content_dim <= 62, for codes to be integers",
+        )
+        _require(
+            self.bottleneck != "one_hot" or self.content_dim >= 2,
+            "autoencoder: the one_hot bottleneck needs content_dim >= 2, its classes",
+        )
+        _require(self.one_hot_temperature > 0, "autoencoder: one_hot_temperature must be positive")
 
     @property
     def embedding_dim(self) -> int:
