@@ -47,7 +47,7 @@ _FADE = 128  # samples over which one step's end goes over into the next one's b
 _F0_CONTEXT_S = 0.7
 _MEMORY_S = 30.0  # what was heard longer ago is forgotten
 _BEGINNING_S = 2.0  # how much the usual statistics count for
-_USUAL_LEVEL_S = 0.5  # how much the model's own level counts for
+_USUAL_LEVEL_S = 0.2  # how much the model's own level counts for
 _QUIETEST_DB = -55.0  # what is below cannot be told from a microphone's noise
 _SPEECH_DB = 35.0  # so far below active speech, a block still belongs to it
 _PAUSE_S = 0.5  # silence that belongs to speech
@@ -199,6 +199,11 @@ class _Ear:
         mean = (seconds * heard + _USUAL_LEVEL_S * usual) / (seconds + _USUAL_LEVEL_S)
         return float(np.clip(mean, usual - _MAX_GAIN_DB, usual + _MAX_GAIN_DB))
 
+    def forget_level(self) -> None:
+        """What comes next may be louder or quieter."""
+        self._levels.clear()
+        self._peak = _SMALLEST_PEAK
+
     @property
     def frames(self) -> int:
         """How many frames can be computed: those whose whole window was heard."""
@@ -327,7 +332,8 @@ class _Mouth:
         return (BLOCK - 1 + LOOKAHEAD) * hop + self.features.n_fft // 2 + hop - 1
 
     def begin_anew(self) -> None:
-        """Never say what was heard so far and not said yet."""
+        """Never say what was not said yet; what comes next may be of another level."""
+        self.ear.forget_level()
         self.unsaid = self.heard - self.done * self.features.hop_length
 
     def push(self, waveform: Waveform) -> Waveform:
