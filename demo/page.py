@@ -15,17 +15,17 @@ from demo.history_tab import history_tab
 from demo.look_tab import look_tab
 from demo.private_paths import PrivatePaths
 from demo.studio import Studio
+from demo.visits import FORGOTTEN_AFTER_S, MAX_VISITS
 
 HERE = Path(__file__).parent
 SCRIPTS = ("compare.js", "connection.js")
 QUEUE_LENGTH = 100
-FORGOTTEN_AFTER_S = 24 * 3600  # files of a visit whose end was not noticed
 
 
 def build_page(studio: Studio) -> gr.Blocks:
     """Build the page around a studio; it is not served yet."""
     keep = studio.settings.keep_uploads is not None
-    cleaning = None if keep else (3600, FORGOTTEN_AFTER_S)
+    cleaning = None if keep else (3600, int(FORGOTTEN_AFTER_S))
     with gr.Blocks(title="Voice converter", analytics_enabled=False, delete_cache=cleaning) as page:
         gr.HTML(
             "<h1>Voice converter</h1><p>The words of one clip, in the voice of another.</p>",
@@ -61,6 +61,7 @@ def launch_options(studio: Studio) -> dict[str, Any]:
         "theme": _theme(),
         "css_paths": HERE / "pages.css",
         "head": f'<meta name="description" content="Voice converter">{scripts}',
+        "state_session_capacity": MAX_VISITS,  # what Gradio remembers of each
         "max_file_size": round(studio.settings.max_mb * 1e6),
         "footer_links": ["api"],
         "share": False,

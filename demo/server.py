@@ -33,6 +33,7 @@ def serve(checkpoint: Path | None, settings: DemoSettings, announce: Callable[[s
         # Gradio reads these when it is imported or builds a page
         os.environ["GRADIO_TEMP_DIR"] = str(folder)
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "100"  # it sums up all of them at every event
         import torch
 
         import vc
