@@ -12,13 +12,14 @@ from demo.batch_tab import batch_tab
 from demo.blend_tab import blend_tab
 from demo.convert_tab import convert_tab
 from demo.history_tab import history_tab
+from demo.live_tab import live_tab
 from demo.look_tab import look_tab
 from demo.private_paths import PrivatePaths
 from demo.studio import Studio
 from demo.visits import FORGOTTEN_AFTER_S, MAX_VISITS
 
 HERE = Path(__file__).parent
-SCRIPTS = ("compare.js", "connection.js")
+SCRIPTS = ("compare.js", "connection.js", "live.js")
 QUEUE_LENGTH = 100
 
 
@@ -34,6 +35,8 @@ def build_page(studio: Studio) -> gr.Blocks:
         with gr.Tabs() as tabs:
             with gr.Tab("Convert", id="convert"):
                 convert = convert_tab(studio)
+            with gr.Tab("Live", id="live"):
+                live_tab(studio, convert)
             with gr.Tab("Look", id="look"):
                 look_tab(studio, convert)
             with gr.Tab("Blend & keep", id="blend"):
@@ -45,6 +48,7 @@ def build_page(studio: Studio) -> gr.Blocks:
         gr.HTML(_about_files(studio), elem_classes="vc-note", elem_id="about-files")
 
         def leave(request: gr.Request) -> None:
+            studio.streams.end(request.session_hash)
             studio.visits.end(request.session_hash)
 
         page.unload(leave)

@@ -16,6 +16,7 @@ import vc
 from demo.clips import Clips, plain
 from demo.figures import Heard
 from demo.known_voices import load_known_voices
+from demo.live_streams import LiveStreams
 from demo.memory import give_back_memory
 from demo.settings import DemoSettings
 from demo.visits import Visits, safe_name
@@ -56,6 +57,7 @@ class Studio:
         self.folder = folder
         self.visits = Visits(folder, keep=settings.keep_uploads is not None)
         self.known = load_known_voices(converter.model_sha256)
+        self.streams = LiveStreams(converter)
         self._slots = threading.BoundedSemaphore(AT_ONCE)
 
     @contextlib.contextmanager
@@ -188,6 +190,13 @@ class Studio:
         preview = self.visits.new_file(visit, f"{name} says.wav")
         write_audio(preview, spoken, COMMENT)
         return str(kept), str(preview)
+
+    def open_stream(
+        self, visit: str | None, references: list[str] | None, pitch: Pitch, sample_rate: int
+    ) -> tuple[str, float]:
+        """Begin to convert live; see `LiveStreams.open`."""
+        self.visits.add(visit, references or [])
+        return self.streams.open(visit, self.clips.read_references(references), pitch, sample_rate)
 
     def heard(
         self, source: str | None, references: list[str] | None, result: str | None
