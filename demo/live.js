@@ -91,37 +91,21 @@ window.vcLive = (() => {
     }
   }
 
-  function pack(samples) {
-    const bytes = new Uint8Array(2 * samples.length);
-    const view = new DataView(bytes.buffer);
-    samples.forEach((x, at) => {
-      view.setInt16(2 * at, Math.round(32767 * Math.max(-1, Math.min(1, x))), true);
-    });
-    let text = "";
-    for (let at = 0; at < bytes.length; at += 8192) {
-      text += String.fromCharCode(...bytes.subarray(at, at + 8192));
-    }
-    return btoa(text);
+  // Samples travel as 16-bit numbers.
+  const pack = (samples) =>
+    Int16Array.from(samples, (x) => Math.round(32767 * Math.max(-1, Math.min(1, x))));
+  const unpack = (buffer) => Float32Array.from(new Int16Array(buffer), (x) => x / 32768);
+
+  async function push(ticket, samples) {
+    const options = { method: "POST", body: pack(samples) };
+    const answer = await fetch(`live/${ticket}`, options).catch(() => null);
+    if (!answer) throw new Error("The server does not answer; press Start to try again.");
+    if (!answer.ok) throw new Error(await answer.text());
+    return unpack(await answer.arrayBuffer());
   }
 
-  function unpack(text) {
-    const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-    const view = new DataView(bytes.buffer);
-    return Float32Array.from({ length: bytes.length / 2 }, (_, at) =>
-      view.getInt16(2 * at, true) / 32768);
-  }
-
-  async function call(name, ...data) {
-    const answer = await fetch(`gradio_api/run/${name}`, {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ data }),
-      keepalive: name === "live_stop",
-    }).catch(() => null); // nobody there
-    const content = (await answer?.json().catch(() => null)) ?? {};
-    if (!answer?.ok) throw new Error(content.error || "The server does not answer; try again.");
-    return content.data?.[0];
-  }
+  const end = (ticket) =>
+    fetch(`live/${ticket}`, { method: "DELETE", keepalive: true }).catch(() => {});
 
   // Ask for the microphone; its sample rate, or 0 if there is none to be had.
   async function hear() {
@@ -165,7 +149,7 @@ window.vcLive = (() => {
     if (!opened) return;
     const [ticket, lag] = opened;
     if (!mine) { // stopped meanwhile
-      call("live_stop", ticket).catch(() => {});
+      end(ticket);
       return;
     }
     const { context } = mine;
@@ -220,7 +204,7 @@ window.vcLive = (() => {
         }
         mine.waiting = [];
         mine.count = 0;
-        const played = unpack(await call("live_push", mine.ticket, pack(block)));
+        const played = await push(mine.ticket, block);
         if (session !== mine) return;
         mine.node.port.postMessage(played, [played.buffer]);
       }
@@ -235,7 +219,7 @@ window.vcLive = (() => {
     clearInterval(ended.shown);
     for (const track of ended.microphone?.getTracks() ?? []) track.stop();
     ended.context.close().catch(() => {});
-    if (ended.ticket) call("live_stop", ended.ticket).catch(() => {});
+    if (ended.ticket) end(ended.ticket);
   }
 
   function stop(text = "Stopped.") {

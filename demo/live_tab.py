@@ -1,24 +1,17 @@
 """Live: speak, and hear yourself in another voice a moment later.
 
-The page's side is in `live.js`. Blocks of samples travel as 16-bit numbers in base64 through
-Gradio's own API, so that whoever may use the page may use them too, and nobody else.
+The page's side is in `live.js`, which sends the microphone's samples to `live_route.py`.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-
 import gradio as gr
-import numpy as np
-from gradio.events import api
 
 from demo.clips import show
 from demo.convert_tab import CHECKS, ConvertTab
 from demo.studio import Studio
 from demo.voice_choices import KEEP, MATCH, wanted_pitch
-from vc.audio import Waveform
-from vc.errors import AudioError, VCError
+from vc.errors import VCError
 
 PANEL = """
 <section class="vc-live" data-state="off" aria-label="Levels">
@@ -70,7 +63,7 @@ def live_tab(studio: Studio, convert: ConvertTab) -> None:
         sample_rate: float,
         request: gr.Request,
     ) -> list[str | float] | None:
-        """Begin a stream; returns its ticket for `/live_push`, and its delay in seconds."""
+        """Begin a stream; returns its ticket and its delay in seconds."""
         if not sample_rate:  # the page has said that there is no microphone
             return None
         if not consent:
@@ -90,17 +83,6 @@ def live_tab(studio: Studio, convert: ConvertTab) -> None:
             raise show(error) from None
         return [ticket, lag_s]
 
-    def live_push(ticket: str, block: str) -> str:
-        """Convert the next samples of a stream: base64 of 16-bit little-endian numbers."""
-        try:
-            return pack(studio.streams.push(ticket, unpack(block)))
-        except VCError as error:
-            raise show(error) from None
-
-    def live_stop(ticket: str) -> None:
-        """End a stream."""
-        studio.streams.close(ticket)
-
     references.change(check_voice, references, status, api_visibility="private", **CHECKS)
     begun = start.click(
         live_start,
@@ -115,24 +97,3 @@ def live_tab(studio: Studio, convert: ConvertTab) -> None:
     begun.success(None, opened, None, js="(opened) => window.vcLive.speak(opened)")
     begun.failure(None, None, None, js="() => window.vcLive.stop('')")
     stop.click(None, None, None, js="() => window.vcLive.stop()")
-    for function in (live_push, live_stop):
-        api(function, queue=False, api_visibility="undocumented")
-
-
-def unpack(block: str) -> Waveform:
-    """Samples `(samples,)` of a block.
-
-    Raises:
-        AudioError: it is damaged.
-    """
-    try:
-        numbers = np.frombuffer(base64.b64decode(block, validate=True), "<i2")
-    except (binascii.Error, ValueError) as error:
-        raise AudioError("This block is not base64 of 16-bit samples.") from error
-    return numbers.astype(np.float32) / np.float32(32768)
-
-
-def pack(waveform: Waveform) -> str:
-    """The block for samples `(samples,)`."""
-    numbers = np.clip(np.round(waveform * 32768), -32768, 32767).astype("<i2")
-    return base64.b64encode(numbers.tobytes()).decode("ascii")

@@ -12,6 +12,7 @@ from demo.batch_tab import batch_tab
 from demo.blend_tab import blend_tab
 from demo.convert_tab import convert_tab
 from demo.history_tab import history_tab
+from demo.live_route import live_route
 from demo.live_tab import live_tab
 from demo.look_tab import look_tab
 from demo.private_paths import PrivatePaths
@@ -76,7 +77,10 @@ def launch_options(studio: Studio) -> dict[str, Any]:
         "enable_monitoring": False,
         "run_history": False,
         "quiet": True,
-        "app_kwargs": {"middleware": [Middleware(PrivatePaths, folder=studio.folder)]},
+        "app_kwargs": {
+            "middleware": [Middleware(PrivatePaths, folder=studio.folder)],
+            "routes": [live_route(studio.streams)],
+        },
     }
     return options
 
