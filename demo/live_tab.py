@@ -20,6 +20,11 @@ PANEL = """
 <p role="status"></p>
 </section>
 """
+# the sample rate is the last of the values; without consent no microphone is asked for
+START = """async (...values) => {
+  const consent = values.at(-2);
+  return [...values.slice(0, -1), consent ? await window.vcLive.hear() : 0];
+}"""
 
 
 def live_tab(studio: Studio, convert: ConvertTab) -> None:
@@ -64,14 +69,14 @@ def live_tab(studio: Studio, convert: ConvertTab) -> None:
         request: gr.Request,
     ) -> list[str | float] | None:
         """Begin a stream; returns its ticket and its delay in seconds."""
-        if not sample_rate:  # the page has said that there is no microphone
-            return None
         if not consent:
             raise gr.Error(
                 "Please confirm on the Convert tab that you may use these voices.",
                 title="One thing is missing",
                 print_exception=False,
             )
+        if not sample_rate:  # the page has said that there is no microphone
+            return None
         try:
             ticket, lag_s = studio.open_stream(
                 request.session_hash,
@@ -88,7 +93,7 @@ def live_tab(studio: Studio, convert: ConvertTab) -> None:
         live_start,
         [references, convert.references, pitch, convert.consent, sample_rate],
         opened,
-        js="async (...values) => [...values.slice(0, -1), await window.vcLive.hear()]",
+        js=START,
         api_name="live_start",
         api_visibility="undocumented",
         trigger_mode="once",

@@ -149,7 +149,11 @@ def test_whoever_speaks_hears_the_converted_voice(
     with serving(shipped, tmp_path / "files") as served:
         here = visit(browser, served.url, viewport={"width": 390, "height": 844})
         page = here.page
-        page.click("#consent input")
+        page.get_by_role("tab", name="Live").click()
+        page.click("#live-start")
+        page.get_by_text("Please confirm on the Convert tab").wait_for()
+        page.get_by_role("tab", name="Convert").click()
+        page.check("#consent input")
         page.get_by_role("tab", name="Live").click()
         page.set_input_files("#live-references input[type=file]", REFERENCE)
         page.wait_for_selector("#live-references-status li")
