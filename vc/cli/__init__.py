@@ -16,6 +16,7 @@ from vc.cli.batch import add_batch
 from vc.cli.convert import add_convert, add_denoise
 from vc.cli.demo import add_demo
 from vc.cli.evaluate import add_evaluate, add_probe
+from vc.cli.export import add_export
 from vc.cli.info import add_info
 from vc.cli.train import add_prepare, add_train
 from vc.cli.voices import add_adapt, add_new_voice, add_voice
@@ -30,6 +31,7 @@ _IN_THE_ORDER_OF_HELP = (
     add_demo,
     add_batch,
     add_info,
+    add_export,
     add_prepare,
     add_train,
     add_evaluate,
