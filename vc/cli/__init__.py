@@ -17,6 +17,7 @@ from vc.cli.batch import add_batch
 from vc.cli.convert import add_convert, add_denoise
 from vc.cli.demo import add_demo
 from vc.cli.evaluate import add_evaluate, add_probe
+from vc.cli.export import add_export
 from vc.cli.info import add_info
 from vc.cli.live import add_live
 from vc.cli.train import add_prepare, add_train
@@ -33,6 +34,7 @@ _IN_THE_ORDER_OF_HELP = (
     add_demo,
     add_batch,
     add_info,
+    add_export,
     add_prepare,
     add_train,
     add_evaluate,
