@@ -120,8 +120,8 @@ def write_table(path: Path, table: dict[str, Array], model_sha256: str) -> None:
     """Write a table as its name says, whole or not at all.
 
     `.npz` needs NumPy alone (no pickle) and has the model's checksum in `model`; `.safetensors`
-    keeps the names of the clips (JSON, `clip`) and the model in its metadata; `.csv` has one row a clip,
-    with numbered columns for vectors.
+    keeps the names of the clips (`clip`, JSON) and the model in its metadata; `.csv` has one row
+    a clip, with numbered columns for vectors.
 
     Raises:
         DataError: another suffix, or it cannot be written.
