@@ -3,9 +3,9 @@
     python -m benchmarks.new_voices CORPORA CACHE --strangers CORPORA/test_speakers.tsv
 
 A few held-out sentences are converted into invented voices and, in the same way, into voices of
-real strangers, whom neither the model nor its prior has heard. A speaker verifier that plays no part
-in the product then asks how near each voice comes to any training speaker's own recording, and to
-the other voices. Needs the `eval` extra and resemblyzer.
+real strangers, whom neither the model nor its prior has heard. A speaker verifier that plays no
+part in the product then asks how near each voice comes to any training speaker's own recording,
+and to the other voices. Needs the `eval` extra and resemblyzer.
 """
 
 from __future__ import annotations
