@@ -19,6 +19,7 @@ LAYERS = [  # a module may import modules of lower layers, and of its own
     {"vc.corpus", "vc.corpus_report"},
     {"vc.voice", "vc.voice_prior", "vc.stream_statistics"},
     {"vc.convert", "vc.blockwise", "vc.batch", "vc.adapt", "vc.stream", "vc.live"},
+    {"vc.embedding", "vc.voice_map"},
     {"vc.training", "vc.evaluation", "vc.export"},
     {"vc.cli", "vc.__main__"},
 ]

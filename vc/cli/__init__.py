@@ -16,6 +16,7 @@ from vc.cli.arguments import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from vc.cli.batch import add_batch
 from vc.cli.convert import add_convert, add_denoise
 from vc.cli.demo import add_demo
+from vc.cli.embed import add_embed, add_map
 from vc.cli.evaluate import add_evaluate, add_probe
 from vc.cli.export import add_export
 from vc.cli.info import add_info
@@ -33,6 +34,8 @@ _IN_THE_ORDER_OF_HELP = (
     add_live,
     add_demo,
     add_batch,
+    add_embed,
+    add_map,
     add_info,
     add_export,
     add_prepare,
