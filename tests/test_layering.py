@@ -17,7 +17,7 @@ LAYERS = [  # a module may import modules of lower layers, and of its own
     {"vc.vocoder"},
     {"vc.checkpoint", "vc.losses", "vc.clip_check", "vc.denoise"},
     {"vc.corpus", "vc.corpus_report"},
-    {"vc.voice", "vc.voice_prior"},
+    {"vc.voice", "vc.voice_prior", "vc.anomaly"},
     {"vc.convert", "vc.blockwise", "vc.batch", "vc.adapt"},
     {"vc.training", "vc.evaluation"},
     {"vc.cli", "vc.__main__"},

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import vc
 from vc.cli.arguments import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from vc.cli.batch import add_batch
+from vc.cli.check import add_check
 from vc.cli.convert import add_convert, add_denoise
 from vc.cli.demo import add_demo
 from vc.cli.evaluate import add_evaluate, add_probe
@@ -29,6 +30,7 @@ _IN_THE_ORDER_OF_HELP = (
     add_denoise,
     add_demo,
     add_batch,
+    add_check,
     add_info,
     add_prepare,
     add_train,
