@@ -332,7 +332,9 @@ def main() -> None:
         truth = np.repeat([0, 1], [len(normal), len(clips)])
         auc = roc_auc_score(truth, np.concatenate([scores, own]))
         auc_simple = roc_auc_score(truth, np.concatenate([simple_scores, own_simple]))
-        strange = np.mean([r.strangeness is None or r.strangeness.p < 0.01 for r in own_reports])
+        strange = np.mean(
+            [r.strangeness is None or r.strangeness.kind is not None for r in own_reports]
+        )
         right = np.mean([named(report, kind) for report in own_reports])
         print(
             f"{kind:18}{len(clips):>6}{auc:>8.3f}{auc_simple:>8.3f}{strange:>9.0%}"

@@ -59,7 +59,7 @@ _TAIL = 0.05  # beyond which distances are taken to fall off exponentially
 _NOT_SPEECH_P = 0.001  # of the lines of the spectrum
 _VOICED = 0.15
 _ONE_LINE = 0.85  # share of a frame's power in its strongest few bins
-_BACKWARDS = -0.2  # speech has about 1, and -1 played backwards
+_BACKWARDS = -0.2  # speech has about 0.8, and is below this in one clip of a thousand
 _TELEPHONE_HZ = 4300.0
 _SPEED = 0.25  # natural log
 
@@ -132,7 +132,9 @@ class Normality:
         }
         aspect = max(logs, key=lambda name: logs[name])
         p = self._share_as_strange(logs[aspect])
-        kind = self._kind(sight, numbers, logs) if p < STRANGE_BELOW else None
+        # backwards is plain from one number, of which speech is on one side of zero
+        strange = p < STRANGE_BELOW or numbers["time"][0] < _BACKWARDS
+        kind = self._kind(sight, numbers, logs) if strange else None
         return Strangeness(p, aspect, kind, logs)
 
     def numbers(self, sight: Sight) -> dict[str, FloatArray]:
@@ -312,11 +314,15 @@ def _rhythm_numbers(
 
 
 def _line_numbers(detail: FloatArray, active: npt.NDArray[np.bool_]) -> FloatArray:
-    """How strong the fine lines of the spectrum are, and how long they stay."""
+    """How strong the fine lines of the spectrum are, and how long they stay.
+
+    Lines that never change, such as hum and what a microphone adds, are left out.
+    """
+    detail = detail - detail.mean(axis=1, keepdims=True)
     power = np.square(detail).mean() + 1e-6
     stay = [(detail[:, :-lag] * detail[:, lag:]).mean() / power for lag in (1, 4, 16)]
     thirds = [_log_rms(third) for third in np.array_split(detail[:, active], 3)]
-    return np.array([*stay, *thirds, _log_rms(detail.mean(axis=1)) - _log_rms(detail)])
+    return np.array([*stay, *thirds])
 
 
 def _order_numbers(mel: FloatArray) -> FloatArray:
@@ -420,8 +426,7 @@ def _learn(sights: list[Sight], altered: list[tuple[Sight, float]]) -> Normality
 
 def _ridge(rows: FloatArray, targets: FloatArray, weight: float) -> FloatArray:
     gram = rows.T @ rows / len(rows) + weight * np.eye(rows.shape[1])
-    result: FloatArray = np.linalg.solve(gram, rows.T @ targets / len(rows))
-    return result
+    return np.linalg.solve(gram, rows.T @ targets / len(rows)).astype(np.float64)
 
 
 def _fit(learnt: Normality, sights: list[Sight]) -> dict[str, Gaussian]:
@@ -430,9 +435,9 @@ def _fit(learnt: Normality, sights: list[Sight]) -> dict[str, Gaussian]:
     gaussians = {}
     for name in numbers[0]:
         rows = np.stack([row[name] for row in numbers])
-        covariance = np.atleast_2d(np.cov(rows.T))
+        covariance: FloatArray = np.atleast_2d(np.cov(rows.T)).astype(float)
         covariance = covariance + np.diag(_RIDGE * np.diag(covariance))
-        precision = np.linalg.inv(covariance)
+        precision = np.linalg.inv(covariance).astype(np.float64)
         gaussians[name] = Gaussian(np.median(rows, axis=0), precision, np.zeros(0), 0.0)
     return gaussians
 
@@ -469,7 +474,7 @@ def load_normality(path: Path, model_sha256: str) -> Normality | None:
         for name in sorted({key.split("/")[0] for key in stored if "/" in key}):
             fields = ("centre", "precision", "distances")
             rest = {field: stored.pop(f"{name}/{field}") for field in fields}
-            aspects[name] = Gaussian(**rest, tail=float(stored.pop(f"{name}/tail")))
+            aspects[name] = Gaussian(**rest, tail=stored.pop(f"{name}/tail").item())
         return Normality(aspects=aspects, **stored)
-    except (SafetensorError, OSError, KeyError, TypeError) as error:
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged; copy the model again") from error
