@@ -10,15 +10,15 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "vc"
 LAYERS = [  # a module may import modules of lower layers, and of its own
     {"vc", "vc.errors"},
-    {"vc.config", "vc.safe_write"},
+    {"vc.config", "vc.safe_write", "vc.json_text"},
     {"vc.audio"},
-    {"vc.features", "vc.pitch", "vc.on_disk", "vc.layouts"},
+    {"vc.features", "vc.pitch", "vc.on_disk", "vc.layouts", "vc.resampler"},
     {"vc.model"},
     {"vc.vocoder"},
     {"vc.checkpoint", "vc.losses", "vc.clip_check", "vc.denoise"},
     {"vc.corpus", "vc.corpus_report"},
-    {"vc.voice", "vc.voice_prior", "vc.anomaly"},
-    {"vc.convert", "vc.blockwise", "vc.batch", "vc.adapt"},
+    {"vc.voice", "vc.voice_prior", "vc.anomaly", "vc.stream_statistics"},
+    {"vc.convert", "vc.blockwise", "vc.batch", "vc.adapt", "vc.stream", "vc.live"},
     {"vc.training", "vc.evaluation"},
     {"vc.cli", "vc.__main__"},
 ]
