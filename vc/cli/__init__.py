@@ -18,6 +18,7 @@ from vc.cli.check import add_check
 from vc.cli.convert import add_convert, add_denoise
 from vc.cli.demo import add_demo
 from vc.cli.evaluate import add_evaluate, add_probe
+from vc.cli.export import add_export
 from vc.cli.info import add_info
 from vc.cli.live import add_live
 from vc.cli.train import add_prepare, add_train
@@ -35,6 +36,7 @@ _IN_THE_ORDER_OF_HELP = (
     add_batch,
     add_check,
     add_info,
+    add_export,
     add_prepare,
     add_train,
     add_evaluate,
