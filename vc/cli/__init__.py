@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import vc
 from vc.cli.arguments import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from vc.cli.batch import add_batch
+from vc.cli.check import add_check
 from vc.cli.convert import add_convert, add_denoise
 from vc.cli.demo import add_demo
 from vc.cli.embed import add_embed, add_map
@@ -36,6 +37,7 @@ _IN_THE_ORDER_OF_HELP = (
     add_batch,
     add_embed,
     add_map,
+    add_check,
     add_info,
     add_export,
     add_prepare,
