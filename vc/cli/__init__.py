@@ -14,9 +14,12 @@ from collections.abc import Sequence
 import vc
 from vc.cli.arguments import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from vc.cli.batch import add_batch
+from vc.cli.check import add_check
 from vc.cli.convert import add_convert, add_denoise
 from vc.cli.demo import add_demo
+from vc.cli.embed import add_embed, add_map
 from vc.cli.evaluate import add_evaluate, add_probe
+from vc.cli.export import add_export
 from vc.cli.info import add_info
 from vc.cli.live import add_live
 from vc.cli.train import add_prepare, add_train
@@ -32,7 +35,11 @@ _IN_THE_ORDER_OF_HELP = (
     add_live,
     add_demo,
     add_batch,
+    add_embed,
+    add_map,
+    add_check,
     add_info,
+    add_export,
     add_prepare,
     add_train,
     add_evaluate,
