@@ -19,6 +19,7 @@ LAYERS = [  # a module may import modules of lower layers, and of its own
     {"vc.corpus", "vc.corpus_report"},
     {"vc.voice", "vc.voice_prior"},
     {"vc.convert", "vc.blockwise", "vc.batch", "vc.adapt"},
+    {"vc.unit_tables", "vc.unit_tree", "vc.units", "vc.compress"},
     {"vc.training", "vc.evaluation"},
     {"vc.cli", "vc.__main__"},
 ]

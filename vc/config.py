@@ -155,6 +155,28 @@ class DenoiserConfig:
 
 
 @dataclass(frozen=True)
+class UnitConfig:
+    """Sizes of the network that turns content into symbols and back."""
+
+    content_dim: int = 96
+    stride: int = 3  # content frames a unit
+    width: int = 192
+    expansion: int = 2
+    kernel_size: int = 7  # units each block looks at
+    encoder_blocks: int = 3
+    decoder_blocks: int = 4
+    code_dim: int = 48
+    codebook_size: int = 1024
+    stages: int = 9  # codebooks, each for what those before it have left
+
+    def __post_init__(self) -> None:
+        _require(self.kernel_size % 2 == 1, "units: kernel_size must be odd")
+        _require(self.stride >= 1, "units: stride must be at least 1")
+        _require(self.stages >= 1, "units: stages must be at least 1")
+        _require(self.codebook_size >= 2, "units: codebook_size must be at least 2")
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """Which cached speech is trained on, and how a batch is cut from it."""
 

@@ -32,7 +32,7 @@ from vc.audio import (
 )
 from vc.checkpoint import load_autoencoder, load_denoiser, load_vocoder, weights_sha256
 from vc.denoise import clean_blocks
-from vc.errors import CheckpointError, VCError
+from vc.errors import AudioError, CheckpointError, VCError
 from vc.features import LogMel
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.decoder import steady_harmonics
@@ -176,16 +176,19 @@ class Converter:
         weights = (1 - strength, strength)
         return blend_voices([own, voice], weights, self.autoencoder.config, voice.name)
 
-    def embed(self, clip: Clip) -> Embedding:
+    def embed(self, clip: Clip, max_duration_s: float = np.inf) -> Embedding:
         """Both latents and the pitch of a clip, as numpy arrays.
 
         Args:
             clip: a file or `Audio`, short enough for memory.
+            max_duration_s: refuse what is longer.
 
         Raises:
-            AudioError: the clip cannot be read, is silent or too short.
+            AudioError: the clip cannot be read, is silent, too short or too long.
         """
-        audio = self._load(clip, "clip")
+        audio = clip if isinstance(clip, Audio) else read_audio(clip, max_duration_s)
+        if audio.duration_s > max_duration_s:
+            raise AudioError(f"{_name(clip, 'clip')}: longer than {max_duration_s:g} s; cut it")
         check_speech(audio, _name(clip, "clip"))
         waveform = self._levelled(audio)
         with torch.inference_mode():
@@ -334,12 +337,32 @@ class Converter:
         voiced = self._tensor((f0 > 0).astype(np.float32))
         log_f0 = self._tensor(interpolate_log_f0(moved_f0(f0, voice, pitch)))
         progress(0.3)
-        log_mel = self.log_mel(self._tensor(waveform))
-        speaker = voice.speaker_embedding.to(self.device)[None]
-        latent = Latent(self.autoencoder.encode_content(log_mel), speaker)
-        decoded = steady_harmonics(self.autoencoder.decode(latent, log_f0, voiced))
+        content = self.autoencoder.encode_content(self.log_mel(self._tensor(waveform)))
+        decoded = self._decode(content, voice, log_f0, voiced)
         progress(0.6)
         return fit_length(self.synthesize(decoded, log_f0, voiced), len(waveform))
+
+    def speak(self, content: Tensor, voice: Voice, log_f0: Tensor, voiced: Tensor) -> Waveform:
+        """Say content in a voice, from wherever content and pitch come.
+
+        Args:
+            content: `(1, content_dim, content_frames)`.
+            voice: whose.
+            log_f0: `(frames,)`, natural log of Hz, interpolated through unvoiced frames.
+            voiced: `(frames,)`, 1.0 where voiced.
+
+        Returns:
+            `(frames * hop_length,)` at the model's rate.
+        """
+        with torch.inference_mode():
+            log_f0, voiced = (x[None].to(self.device) for x in (log_f0, voiced))
+            decoded = self._decode(content.to(self.device), voice, log_f0, voiced)
+            return self.synthesize(decoded, log_f0, voiced)
+
+    def _decode(self, content: Tensor, voice: Voice, log_f0: Tensor, voiced: Tensor) -> Tensor:
+        """Content and pitch `(1, frames)` -> log-mel `(1, n_mels, frames)`."""
+        latent = Latent(content, voice.speaker_embedding.to(self.device)[None])
+        return steady_harmonics(self.autoencoder.decode(latent, log_f0, voiced))
 
     def synthesize(self, log_mel: Tensor, log_f0: Tensor, voiced: Tensor) -> Waveform:
         """Vocoder stage: `(1, n_mels, frames)` and pitch `(1, frames)` -> `(samples,)`."""

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import vc
 from vc.cli.arguments import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from vc.cli.batch import add_batch
+from vc.cli.codes import add_compress, add_decode, add_decompress, add_encode
 from vc.cli.convert import add_convert, add_denoise
 from vc.cli.demo import add_demo
 from vc.cli.evaluate import add_evaluate, add_probe
@@ -27,6 +28,10 @@ _IN_THE_ORDER_OF_HELP = (
     add_adapt,
     add_new_voice,
     add_denoise,
+    add_encode,
+    add_decode,
+    add_compress,
+    add_decompress,
     add_demo,
     add_batch,
     add_info,
