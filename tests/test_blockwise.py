@@ -23,6 +23,7 @@ from vc.cli import main
 from vc.convert import Converter
 from vc.errors import AudioError
 from vc.on_disk import LevelMeter, Rows
+from vc.vocoder.excitation import WhiteNoise
 
 
 def long_voice(seconds: float, sample_rate: int = 16_000) -> Audio:
@@ -164,9 +165,7 @@ def test_an_interrupted_command_says_what_is_left(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     write_audio(tmp_path / "long.wav", long_voice(12.0))
-    monkeypatch.setattr(
-        vc.blockwise._Noise, "read", _interrupted_after(vc.blockwise._Noise.read, calls=3)
-    )
+    monkeypatch.setattr(WhiteNoise, "read", _interrupted_after(WhiteNoise.read, calls=3))
     arguments = [
         "convert",
         tmp_path / "long.wav",

@@ -13,16 +13,27 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vc.audio import Audio, read_audio, write_audio
     from vc.convert import Converter, load
+    from vc.stream import Stream
     from vc.voice import Voice
 
 __version__ = "0.1.0"
-__all__ = ["Audio", "Converter", "Voice", "__version__", "load", "read_audio", "write_audio"]
+__all__ = [
+    "Audio",
+    "Converter",
+    "Stream",
+    "Voice",
+    "__version__",
+    "load",
+    "read_audio",
+    "write_audio",
+]
 
 _HOMES = {
     "Audio": "vc.audio",
     "read_audio": "vc.audio",
     "write_audio": "vc.audio",
     "Converter": "vc.convert",
+    "Stream": "vc.stream",
     "Voice": "vc.voice",
     "load": "vc.convert",
 }

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from types import TracebackType
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +24,7 @@ import soundfile
 import soxr
 
 from vc.errors import AudioError
+from vc.safe_write import written_beside
 
 Waveform = npt.NDArray[np.float32]
 
@@ -31,6 +34,8 @@ SILENCE_DB = -70.0  # dBFS; a clip that never exceeds this is silent
 GATES_DB = (50.0, 10.0)  # below the loudest frame, then below those frames' mean
 TRIM_DB = 30.0  # this far below active speech, the edges of a clip are silence
 PEAK_LIMIT = 0.99  # of full scale, so that lossy encoders do not clip either
+
+LOUDEST = 1e10  # a sample beyond is no sound: full scale is 1, of integers in a float file 2**31
 
 _FRAME_S, _FRAME_HOP_S = 0.02, 0.01
 _FORMATS = {  # file suffix -> libsndfile (format, subtype)
@@ -43,6 +48,9 @@ _FORMATS = {  # file suffix -> libsndfile (format, subtype)
 }
 AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif"}  # found in folders
 WRITABLE_SUFFIXES = tuple(_FORMATS)
+RATES = (4_000, 400_000)  # Hz; beyond lies no recording of speech
+LONGEST_S = 1_800.0  # of a clip that is read as a whole; see `read_audio`
+_READ_AT_ONCE = 1 << 21  # numbers, over all channels
 _MAX_WAV_BYTES = 2**32 - 2**16
 _OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
 
@@ -68,7 +76,7 @@ def find_audio(folder: Path) -> list[Path]:
     )
 
 
-def read_audio(path: str | os.PathLike[str], max_duration_s: float = np.inf) -> Audio:
+def read_audio(path: str | os.PathLike[str], max_duration_s: float = LONGEST_S) -> Audio:
     """Read any file that libsndfile reads, or else ffmpeg where it is installed; mix to mono.
 
     Args:
@@ -78,7 +86,7 @@ def read_audio(path: str | os.PathLike[str], max_duration_s: float = np.inf) -> 
 
     Raises:
         AudioError: the file is missing, empty, truncated, not audio, too long, or holds NaN or
-            infinity.
+            infinity, or its sample rate is none of speech.
     """
     blocks = list(read_blocks(path, max_duration_s=max_duration_s))
     return Audio(np.concatenate([block.waveform for block in blocks]), blocks[0].sample_rate)
@@ -109,30 +117,59 @@ def read_blocks(
 def _blocks(file: Path, path: Path, block_s: float, max_duration_s: float) -> Iterator[Audio]:
     """Read `file`; call it `path` in messages."""
     done = 0
-    with soundfile.SoundFile(file) as opened:
+    with soundfile.SoundFile(os.fsencode(file)) as opened:
         sample_rate, promised = opened.samplerate, _promised_samples(opened)
+        check_rate(str(path), sample_rate)
         limit = max_duration_s * sample_rate
         if promised is not None and promised > limit:
             raise AudioError(_too_long(path, max_duration_s))
         while True:
-            try:  # (samples, channels)
-                samples = opened.read(round(block_s * sample_rate), "float32", always_2d=True)
+            try:
+                waveform = _read_mono(opened, round(block_s * sample_rate))
             except soundfile.LibsndfileError as error:
                 if done == 0:
                     raise
                 raise _truncated(path, done, promised) from error
-            if len(samples) == 0:
+            if len(waveform) == 0:
                 break
-            if not np.isfinite(samples).all():
+            if not np.isfinite(waveform).all():
                 raise AudioError(f"{path}: holds NaN or infinite samples; export it again")
-            done += len(samples)
+            if np.abs(waveform).max() > LOUDEST:
+                raise AudioError(f"{path}: samples far beyond full scale; export it again")
+            done += len(waveform)
             if done > limit:
                 raise AudioError(_too_long(path, max_duration_s))
-            yield Audio(mix_to_mono(samples), sample_rate)
+            yield Audio(waveform, sample_rate)
     if done == 0:
         raise AudioError(f"{path}: holds no samples; record or copy it again")
     if promised is not None and done < promised:
         raise _truncated(path, done, promised)
+
+
+def _read_mono(file: soundfile.SoundFile, samples: int) -> Waveform:
+    """Up to so many samples, mixed; of a file of very many channels never all at once."""
+    pieces = [np.zeros(0, np.float32)]
+    at_once = max(1, _READ_AT_ONCE // file.channels)
+    while samples > 0:
+        piece = file.read(min(samples, at_once), "float32", always_2d=True)  # (samples, channels)
+        if len(piece) == 0:
+            break
+        pieces.append(mix_to_mono(piece))
+        samples -= len(piece)
+    return np.concatenate(pieces)
+
+
+def check_rate(name: str, sample_rate: int) -> None:
+    """Refuse a sample rate that no speech is recorded at.
+
+    Raises:
+        AudioError: too low or too high.
+    """
+    if not RATES[0] <= sample_rate <= RATES[1]:
+        raise AudioError(
+            f"{name}: a sample rate of {sample_rate} Hz; use {RATES[0]} to {RATES[1]}, "
+            "or export it anew"
+        )
 
 
 def file_duration_s(path: str | os.PathLike[str]) -> float:
@@ -144,7 +181,7 @@ def file_duration_s(path: str | os.PathLike[str]) -> float:
     path = Path(path)
     _check_readable(path)
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:
             promised = _promised_samples(file)
             return np.inf if promised is None else promised / file.samplerate
     except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
@@ -154,11 +191,17 @@ def file_duration_s(path: str | os.PathLike[str]) -> float:
 
 
 def _check_readable(path: Path) -> None:
-    if not path.exists():
-        raise AudioError(f"{path}: no such file; check the name")
-    if path.is_dir():
+    try:
+        status = path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise AudioError(f"{path}: no such file; check the name") from error
+    except (OSError, ValueError) as error:  # too long a name, no right to look there
+        raise AudioError(f"{path}: cannot be read ({error}); check the name") from error
+    if stat.S_ISDIR(status.st_mode):
         raise AudioError(f"{path}: is a folder, not an audio file; name one clip")
-    if path.stat().st_size == 0:
+    if not stat.S_ISREG(status.st_mode):
+        raise AudioError(f"{path}: is a device or a pipe, not an audio file; name one clip")
+    if status.st_size == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes); record or copy it again")
     if not os.access(path, os.R_OK):
         raise AudioError(f"{path}: may not be read; check its permissions")
@@ -270,16 +313,15 @@ def write_blocks(
     file_format, subtype = _FORMATS[path.suffix.lower()]
     if file_format == "WAV" and 2 * samples > _MAX_WAV_BYTES:
         file_format = "RF64"
-    try:
-        handle, beside = tempfile.mkstemp(dir=path.parent, prefix=".vc-", suffix=path.suffix)
-    except OSError as error:
-        raise AudioError(f"{path}: cannot write there ({error.strerror})") from error
-    os.close(handle)
     interrupted = None
     try:
-        with soundfile.SoundFile(
-            beside, "w", sample_rate, channels=1, format=file_format, subtype=subtype
-        ) as file:
+        with (
+            written_beside(path) as scratch,
+            _Sink(scratch) as sink,
+            soundfile.SoundFile(
+                sink, "w", sample_rate, channels=1, format=file_format, subtype=subtype
+            ) as file,
+        ):
             if comment:  # libsndfile refuses an empty one
                 file.comment = comment
             try:
@@ -291,14 +333,59 @@ def write_blocks(
                 if not keep_partial:
                     raise
                 interrupted = caught
-        os.chmod(beside, 0o666 & ~_umask())
-        os.replace(beside, path)
-    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be written ({error.strerror})") from error
+    except RuntimeError as error:  # libsndfile's own kind too
         raise AudioError(f"{path}: writing failed ({error}); is the disk full?") from error
-    finally:
-        Path(beside).unlink(missing_ok=True)
     if interrupted is not None:
         raise interrupted
+
+
+class _Sink:
+    """A new file that libsndfile writes to, which remembers what went wrong.
+
+    libsndfile passes over errors of the last writes, while it closes: on a full disk it would call
+    a file whole that is not.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w+b", buffering=0)
+        self._error: BaseException | None = None
+
+    def __enter__(self) -> _Sink:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+        if self._error is not None:
+            raise self._error
+
+    def write(self, data: Any) -> int:
+        """All bytes; after an error none any more."""
+        written = 0
+        try:
+            while self._error is None and written < len(data):
+                written += self._file.write(data[written:])
+        except BaseException as error:  # noqa: BLE001 - nothing can pass through C; raised later
+            self._error = error
+        return written
+
+    def readinto(self, buffer: Any) -> int:
+        """As of a file."""
+        return self._file.readinto(buffer)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """As of a file."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """As of a file."""
+        return self._file.tell()
 
 
 def check_writable(path: Path) -> None:
@@ -319,15 +406,12 @@ def check_writable(path: Path) -> None:
         raise AudioError(f"{path}: folder {path.parent} cannot be written; choose another")
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
 def mix_to_mono(samples: npt.NDArray[np.float32]) -> Waveform:
     """Average the channels of `(samples, channels)` into `(samples,)`."""
-    return np.ascontiguousarray(samples.mean(axis=1), dtype=np.float32)
+    if samples.shape[1] == 1:
+        return np.ascontiguousarray(samples[:, 0])
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused elsewhere
+        return np.ascontiguousarray(samples.mean(axis=1), dtype=np.float32)
 
 
 def resample(waveform: Waveform, from_rate: int, to_rate: int) -> Waveform:
@@ -362,7 +446,11 @@ def active_level_db(waveform: Waveform, sample_rate: int) -> float:
     Two gates, after ITU-R BS.1770-4 (without its frequency weighting): frames within 50 dB of the
     loudest are averaged, then those above 10 dB below that average. -inf for silence.
     """
-    levels = frame_levels_db(waveform, sample_rate)
+    return gated_level_db(frame_levels_db(waveform, sample_rate))
+
+
+def gated_level_db(levels: npt.NDArray[np.float64]) -> float:
+    """The gates of `active_level_db` over the levels of frames, `(frames,)` in dBFS."""
     loudest = levels.max()
     if loudest < SILENCE_DB:
         return -np.inf
@@ -402,13 +490,16 @@ def check_speech(audio: Audio, name: str, min_duration_s: float = MIN_SPEECH_S) 
         min_duration_s: seconds that are needed between leading and trailing silence.
 
     Raises:
-        AudioError: wrong shape, NaN, silence, or too short.
+        AudioError: wrong shape or sample rate, NaN, beyond any level, silence, or too short.
     """
     waveform = audio.waveform
+    check_rate(name, audio.sample_rate)
     if waveform.ndim != 1:
         raise AudioError(f"{name}: expected mono samples of shape (samples,), got {waveform.shape}")
     if not np.isfinite(waveform).all():
         raise AudioError(f"{name}: holds NaN or infinite samples; export it again")
+    if np.abs(waveform).max(initial=0.0) > LOUDEST:
+        raise AudioError(f"{name}: samples far beyond full scale; export it again")
     if audio.duration_s < min_duration_s:
         raise AudioError(
             f"{name}: only {audio.duration_s:.2f} s long; at least {min_duration_s} s is needed"

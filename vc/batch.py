@@ -15,7 +15,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import signal
 import threading
 from collections import Counter
@@ -37,15 +36,14 @@ from vc.audio import (
     read_audio,
 )
 from vc.errors import AudioError, CheckpointError, DataError, VCError
-from vc.safe_write import write_text
+from vc.json_text import parse_json
+from vc.safe_write import make_folder, remove_abandoned, write_text
 
 LEDGER = ".vc-batch.jsonl"
 REPORT = "vc-batch-report.csv"
 
 Engine = Literal["local", "ray"]
 Status = Literal["done", "skipped", "failed", "crashed", "interrupted"]
-
-_SCRATCH = re.compile(r"\.vc-[a-z0-9_]{8}(\.\w+)?")
 
 
 @dataclass(frozen=True)
@@ -151,10 +149,7 @@ def run_batch(
     tasks = plan(sources, voices, output, settings, suffix)
     model = _model_hash(settings.checkpoint)
     clips = {clip: _file_hash(clip) for voice in voices.values() for clip in voice}
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"{output}: cannot be made ({error.strerror}); name another") from error
+    make_folder(output)
     report = BatchReport()
     with Ledger(output / LEDGER) as ledger, tqdm(total=len(tasks), disable=quiet) as bar:
         _remove_scratch(output, tasks)
@@ -194,6 +189,7 @@ def run_batch(
                     note(task, outcome)
         except KeyboardInterrupt:
             report.is_interrupted = True
+        finally:
             _remove_scratch(output, tasks)
         for task in left.values():
             report.outcomes.append(_outcome(task, "interrupted", "not reached"))
@@ -242,6 +238,10 @@ def _task(
     target, problem = output / name, ""
     if name.is_absolute() or ".." in name.parts:
         problem = f"output name {str(name)!r} leaves the output folder"
+    elif reason := _why_impossible(target):
+        problem = f"output name {str(name)!r} cannot be used ({reason})"
+    elif reason := _why_impossible(source):
+        problem = f"source {str(source)!r} cannot be a file ({reason})"
     elif not target.parent.resolve().is_relative_to(output):
         problem = f"output name {str(name)!r} leaves the output folder through a symbolic link"
     elif name.suffix.lower() not in WRITABLE_SUFFIXES:
@@ -249,6 +249,19 @@ def _task(
     elif name.name.startswith("."):
         problem = f"output name {str(name)!r} is hidden"
     return Task(source.absolute(), clips, target, str(name), settings, problem)
+
+
+def _why_impossible(path: Path) -> str:
+    """Why there can be no file of this name; empty if there can."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:  # too long, or a circle of links
+        return error.strerror or type(error).__name__
+    except ValueError:
+        return "it holds characters that no name may have"
+    return ""
 
 
 class _Place(NamedTuple):
@@ -281,7 +294,7 @@ def _read_manifest(path: Path) -> Iterator[_Place]:
             if path.suffix.lower() == ".csv":
                 rows: list[dict[str, Any]] = list(csv.DictReader(file))
             else:
-                rows = [json.loads(line) for line in file if line.strip()]
+                rows = [parse_json(line) for line in file if line.strip()]
         for row in rows:
             source = str(row["source"])
             relative = source if not Path(source).is_absolute() else Path(source).name
@@ -353,7 +366,7 @@ def _key(task: Task, clips: dict[Path, str], model: str) -> str:
     """Hash of everything that a result depends on; "" where the source cannot be read."""
     try:
         content = [_file_hash(task.source), *(clips[clip] for clip in task.references)]
-    except OSError:
+    except (OSError, ValueError):
         return ""  # the conversion will say what is wrong
     given = task.settings
     settings = [str(given.pitch), given.sample_rate, given.vocoder, given.denoise]
@@ -398,9 +411,7 @@ def _remove_scratch(output: Path, tasks: Sequence[Task]) -> None:
     """Remove unfinished files of killed workers."""
     for folder in {task.output.parent for task in tasks if not task.problem} | {output}:
         if folder.is_dir():
-            for file in folder.iterdir():
-                if _SCRATCH.fullmatch(file.name) and file.is_file():
-                    file.unlink(missing_ok=True)
+            remove_abandoned(folder)
 
 
 class Ledger:
@@ -420,7 +431,11 @@ class Ledger:
         self._file: IO[str]
 
     def __enter__(self) -> Ledger:
-        self._file = self.path.open("a+", encoding="utf-8")
+        try:
+            # a name that is not UTF-8 is written with backslashes, which JSON reads back
+            self._file = self.path.open("a+", encoding="utf-8", errors="backslashreplace")
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be written ({error.strerror})") from error
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -430,7 +445,7 @@ class Ledger:
         text = self._file.read()
         for line in text.splitlines():
             with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
-                record = json.loads(line)
+                record = parse_json(line)
                 self.records[record.pop("output")] = record
         if text and not text.endswith("\n"):
             self._file.write("\n")
@@ -455,8 +470,11 @@ class Ledger:
 
     def _append(self, name: str, record: dict[str, str]) -> None:
         self.records[name] = record
-        self._file.write(json.dumps({"output": name, **record}, ensure_ascii=False) + "\n")
-        self._file.flush()
+        try:
+            self._file.write(json.dumps({"output": name, **record}, ensure_ascii=False) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be written ({error.strerror})") from error
 
 
 @lru_cache(maxsize=1)
@@ -487,7 +505,7 @@ def convert_task(task: Task) -> Outcome:
     try:
         converter = _converter(settings.checkpoint, settings.vocoder)
         voice = _voice(settings.checkpoint, settings.vocoder, task.references, settings.denoise)
-        task.output.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(task.output.parent)
         done = convert_file(
             converter,
             task.source,

@@ -48,7 +48,7 @@ from vc.model.decoder import steady_harmonics
 from vc.model.layers import ConvNeXtBlock, InstanceNorm, Statistics, instance_norm
 from vc.on_disk import LevelMeter, Rows
 from vc.pitch import estimate_f0, interpolate_log_f0
-from vc.vocoder.excitation import upsample_log_f0
+from vc.vocoder.excitation import WhiteNoise, periods
 from vc.vocoder.source_filter import SourceFilterVocoder
 from vc.voice import Voice
 
@@ -444,12 +444,12 @@ class _LongConversion:
         context += -(-of_vocoder.n_fft // hop) + 1 + decoder
         context = stride * -(-context // stride)
         speaker = voice.speaker_embedding.to(self.converter.device)[None]
-        noise = _Noise(hop)
+        noise = WhiteNoise(hop)
         tensor = self.converter._tensor
         cycles, low = 0.0, 0
         frames = len(log_f0)
         for span in _spans(frames, self.block_frames, context):
-            cycles = (cycles + self._cycles(log_f0[low : span.low + 1])) % 1.0
+            cycles = (cycles + periods(tensor(log_f0[low : span.low + 1]), self.features)) % 1.0
             low = span.low
             pitch, flags = tensor(log_f0[low : span.high]), tensor(voiced[low : span.high])
             part = content.read(low // stride, -(-span.high // stride))
@@ -459,14 +459,6 @@ class _LongConversion:
             samples = self.vocoder(mel, pitch, flags, white, cycles)[0].float().cpu().numpy()
             self.converted.append(samples[(span.start - low) * hop : (span.stop - low) * hop])
             self._report(_ENCODE, _SYNTHESIZE, span.stop / frames)
-
-    def _cycles(self, log_f0: Waveform) -> float:
-        """Periods between the first and the last of some frames."""
-        if len(log_f0) < 2:
-            return 0.0
-        hop = self.features.hop_length
-        dense = upsample_log_f0(torch.from_numpy(log_f0)[None], hop, (len(log_f0) - 1) * hop)
-        return float((dense.exp().double() / self.features.sample_rate).sum())
 
     def _statistics(
         self, rows: Rows, function: Callable[[Tensor], Tensor], context: int = 0
@@ -513,24 +505,6 @@ class _LongConversion:
 
     def _report(self, before: float, after: float, share: float) -> None:
         self.progress(before + (after - before) * share)
-
-
-class _Noise:
-    """The white noise of `Converter.synthesize`, frame by frame and without its beginning."""
-
-    def __init__(self, hop_length: int) -> None:
-        self._hop = hop_length
-        self._generator = torch.Generator().manual_seed(0)
-        self._first, self._kept = 0, torch.zeros(0)
-
-    def read(self, low: int, high: int) -> Tensor:
-        """Noise `(1, samples)` of frames `low` to `high`; `low` must not go back."""
-        self._kept = self._kept[(low - self._first) * self._hop :]
-        self._first = low
-        missing = (high - low) * self._hop - len(self._kept)
-        # drawn in multiples of 16, torch's normal numbers do not depend on how many are drawn
-        self._kept = torch.cat([self._kept, torch.randn(missing, generator=self._generator)])
-        return self._kept[None]
 
 
 def _numpy(y: Tensor) -> np.ndarray:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
@@ -27,10 +29,11 @@ from vc.config import (
     to_dict,
 )
 from vc.errors import CheckpointError, ConfigError
+from vc.json_text import parse_json
 from vc.model.autoencoder import Autoencoder
 from vc.model.denoiser import Denoiser
 from vc.model.unit_coder import UnitCoder
-from vc.safe_write import write_bytes
+from vc.safe_write import make_folder, write_bytes
 from vc.vocoder.source_filter import SourceFilterVocoder
 
 FORMAT_VERSION = 1
@@ -52,14 +55,14 @@ KINDS: dict[type[nn.Module], Kind] = {
 class CheckpointInfo:
     """What a checkpoint says of itself."""
 
-    kind: Kind
+    kind: str
     step: int
     package_version: str
     features: FeatureConfig
     model: dict[str, Any]
     metrics: dict[str, float]
     sha256: str
-    folder: Path
+    folder: Path = Path()
 
 
 def save_checkpoint(
@@ -77,8 +80,11 @@ def save_checkpoint(
         folder: made if missing.
         step: training steps so far.
         metrics: figures measured on held-out speech, for the record.
+
+    Raises:
+        DataError: it cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     data = _weights(module)
     description = {
         "format_version": FORMAT_VERSION,
@@ -116,10 +122,12 @@ def inspect_checkpoint(folder: Path) -> CheckpointInfo:
     """
     path = folder / CONFIG_FILE
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
+        stored = parse_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
         raise CheckpointError(f"{folder}: no checkpoint there ({path.name} is missing)") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:
         raise CheckpointError(f"{path}: damaged; copy the checkpoint again") from error
     if not isinstance(stored, dict) or "format_version" not in stored or "kind" not in stored:
         raise CheckpointError(f"{path}: not a checkpoint of this program")
@@ -129,46 +137,39 @@ def inspect_checkpoint(folder: Path) -> CheckpointInfo:
             f"{FORMAT_VERSION}; install the version that wrote it ({stored.get('package_version')})"
         )
     try:
-        return CheckpointInfo(
-            kind=stored["kind"],
-            step=stored["step"],
-            package_version=stored["package_version"],
-            features=from_dict(FeatureConfig, stored["features"], "features"),
-            model=stored["model"],
-            metrics=stored["metrics"],
-            sha256=stored["sha256"],
-            folder=folder,
-        )
-    except (KeyError, ConfigError) as error:
+        known = {field.name for field in fields(CheckpointInfo)} - {"folder"}
+        info = from_dict(CheckpointInfo, {k: v for k, v in stored.items() if k in known})
+    except ConfigError as error:
         raise CheckpointError(f"{path}: damaged or foreign ({error})") from error
+    return replace(info, folder=folder)
 
 
 def load_autoencoder(folder: Path) -> Autoencoder:
     """Load an autoencoder in evaluation mode on the CPU."""
     info = _inspect_kind(folder, "autoencoder")
     config = _model_config(AutoencoderConfig, info)
-    return _with_weights(Autoencoder(config, info.features), info)
+    return _with_weights(lambda: Autoencoder(config, info.features), info)
 
 
 def load_vocoder(folder: Path) -> SourceFilterVocoder:
     """Load a vocoder in evaluation mode on the CPU."""
     info = _inspect_kind(folder, "vocoder")
     config = _model_config(VocoderConfig, info)
-    return _with_weights(SourceFilterVocoder(config, info.features), info)
+    return _with_weights(lambda: SourceFilterVocoder(config, info.features), info)
 
 
 def load_denoiser(folder: Path) -> Denoiser:
     """Load a denoiser in evaluation mode on the CPU."""
     info = _inspect_kind(folder, "denoiser")
     config = _model_config(DenoiserConfig, info)
-    return _with_weights(Denoiser(config, info.features), info)
+    return _with_weights(lambda: Denoiser(config, info.features), info)
 
 
 def load_unit_coder(folder: Path) -> UnitCoder:
     """Load a coder of units in evaluation mode on the CPU."""
     info = _inspect_kind(folder, "units")
     config = _model_config(UnitConfig, info)
-    return _with_weights(UnitCoder(config, info.features), info)
+    return _with_weights(lambda: UnitCoder(config, info.features), info)
 
 
 def _inspect_kind(folder: Path, kind: Kind) -> CheckpointInfo:
@@ -185,7 +186,8 @@ def _model_config(cls: type[C], info: CheckpointInfo) -> C:
         raise CheckpointError(f"{info.folder / CONFIG_FILE}: {error}") from error
 
 
-def _with_weights(module: M, info: CheckpointInfo) -> M:
+def _with_weights(make: Callable[[], M], info: CheckpointInfo) -> M:
+    """The network that `make` builds, which is built only when its size is known to be right."""
     path = info.folder / WEIGHTS_FILE
     try:
         data = path.read_bytes()
@@ -195,8 +197,18 @@ def _with_weights(module: M, info: CheckpointInfo) -> M:
         raise CheckpointError(f"{path}: damaged (its hash is not the recorded one); copy it again")
     try:
         weights = load(data)
-        module.load_state_dict({k: v.float() for k, v in weights.items()}, strict=True)
-    except (SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        with torch.device("meta"):  # takes no memory
+            wanted = {name: tuple(w.shape) for name, w in make().state_dict().items()}
+    except (SafetensorError, RuntimeError, ValueError, KeyError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path}: does not fit its configuration ({reason})") from error
+    found = {name: tuple(w.shape) for name, w in weights.items()}
+    for name in [*wanted, *found]:
+        if wanted.get(name) != found.get(name):
+            raise CheckpointError(
+                f"{path}: does not fit its configuration "
+                f"({name} is {found.get(name)} instead of {wanted.get(name)})"
+            )
+    module = make()
+    module.load_state_dict({k: v.float() for k, v in weights.items()}, strict=True)
     return module.eval().requires_grad_(False)

@@ -39,7 +39,6 @@ from vc.audio import (
     active_level_db,
     fit_length,
     normalize_level,
-    read_audio,
     resample,
 )
 from vc.config import FeatureConfig
@@ -53,6 +52,7 @@ from vc.units import (
     UnitModel,
     load_unit_model,
     restored_content,
+    short_clip,
     spread_pitch,
     unit_log_f0,
 )
@@ -122,8 +122,8 @@ def compress(
         raise VCError(f"setting {setting!r}: choose one of {', '.join(STAGES)}")
     library = _constriction()
     model = model or load_unit_model(converter)
-    audio = clip if isinstance(clip, Audio) else read_audio(clip, MAX_DURATION_S)
-    embedding = converter.embed(audio, MAX_DURATION_S)
+    audio = short_clip(clip)
+    embedding = converter.embed(audio)
     stages = min(STAGES[setting], model.coder.config.stages)
     content = torch.from_numpy(embedding.content.T)[None].to(converter.device)
     with torch.inference_mode():

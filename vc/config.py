@@ -12,17 +12,31 @@ import tomllib
 import types
 import typing
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union
 
 from vc.errors import ConfigError
 
 T = TypeVar("T")
+_MOST_BASES = 20  # of a recipe, one upon the other
 
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ConfigError(message)
+
+
+def _require_sizes(config: Any, section: str, largest: int, *names: str, least: int = 1) -> None:
+    """Sizes from a damaged file must not fill the memory before anything else is noticed."""
+    for name in names:
+        _require(
+            least <= getattr(config, name) <= largest,
+            f"{section}: {name} must be in {least}..{largest}",
+        )
+
+
+_WIDEST, _DEEPEST = 16_384, 256  # channels of a layer, layers
 
 
 @dataclass(frozen=True)
@@ -42,6 +56,10 @@ class FeatureConfig:
     f0_max: float = 600.0  # Hz
 
     def __post_init__(self) -> None:
+        _require_sizes(self, "features", 400_000, "sample_rate")
+        _require_sizes(self, "features", 16_384, "n_fft")
+        _require_sizes(self, "features", 512, "n_mels")
+        _require(-120 <= self.level_db <= 0, "features: level_db must be in -120..0")
         _require(self.win_length <= self.n_fft, "features: win_length must not exceed n_fft")
         _require(
             0 < self.hop_length <= self.win_length, "features: hop_length must be in 1..win_length"
@@ -50,8 +68,11 @@ class FeatureConfig:
             0 <= self.f_min < self.f_max <= self.sample_rate / 2,
             "features: need 0 <= f_min < f_max <= sample_rate / 2",
         )
-        _require(0 < self.f0_min < self.f0_max, "features: need 0 < f0_min < f0_max")
-        _require(self.log_floor > 0, "features: log_floor must be positive")
+        _require(
+            10 <= self.f0_min < self.f0_max <= self.sample_rate / 2,
+            "features: need 10 <= f0_min < f0_max <= sample_rate / 2",
+        )
+        _require(0 < self.log_floor < 1, "features: log_floor must be between 0 and 1")
 
     @property
     def frame_rate(self) -> float:
@@ -73,10 +94,13 @@ class AutoencoderConfig:
     content_coefficients: int = 20  # cepstral, that content is read from; 0: the whole mel
     input_norm: bool = True  # instance normalisation of the mel that content is read from
     block_norm: Literal["instance", "layer"] = "instance"  # inside the content encoder
-    bottleneck: Literal["noise", "narrow", "variational", "sigmoid", "vq", "fsq"] = "noise"
+    bottleneck: Literal[
+        "noise", "narrow", "variational", "sigmoid", "vq", "fsq", "binary", "one_hot"
+    ] = "noise"
     bottleneck_noise: float = 0.15  # "noise": standard deviation beside unit-variance content
     codebook_size: int = 256  # "vq": entries
     quantizer_levels: tuple[int, ...] = (8, 5, 5, 5)  # "fsq": levels of each content channel
+    one_hot_temperature: float = 1.0  # "one_hot": of the Gumbel-softmax; classes are content_dim
     speaker_width: int = 192
     speaker_blocks: int = 4
     speaker_dim: int = 128  # of the learnt part of the speaker embedding
@@ -87,23 +111,36 @@ class AutoencoderConfig:
     f0_conditioning: bool = True
 
     def __post_init__(self) -> None:
+        widths = ("width", "content_dim", "speaker_width", "speaker_dim", "f0_bands")
+        _require_sizes(self, "autoencoder", _WIDEST, *widths)
+        depths = ("content_blocks", "speaker_blocks", "decoder_blocks")
+        _require_sizes(self, "autoencoder", _DEEPEST, *depths, least=0)
+        _require_sizes(self, "autoencoder", 512, "n_mels")
+        _require_sizes(self, "autoencoder", 255, "expansion", "kernel_size", "content_stride")
         _require(self.kernel_size % 2 == 1, "autoencoder: kernel_size must be odd")
-        _require(self.content_stride >= 1, "autoencoder: content_stride must be at least 1")
         _require(
             0 <= self.content_coefficients <= self.n_mels,
             "autoencoder: content_coefficients must be in 0..n_mels",
         )
-        _require(self.content_dim >= 1, "autoencoder: content_dim must be at least 1")
         _require(self.bottleneck_noise >= 0, "autoencoder: bottleneck_noise must not be negative")
-        _require(self.codebook_size >= 2, "autoencoder: codebook_size must be at least 2")
+        _require_sizes(self, "autoencoder", 1 << 20, "codebook_size", least=2)
         _require(
-            min(self.quantizer_levels, default=0) >= 2,
-            "autoencoder: quantizer_levels must be at least 2 each",
+            len(self.quantizer_levels) > 0 and all(2 <= n <= 1_024 for n in self.quantizer_levels),
+            "autoencoder: quantizer_levels must be in 2..1024 each",
         )
         _require(
             self.bottleneck != "fsq" or len(self.quantizer_levels) == self.content_dim,
             "autoencoder: the fsq bottleneck needs content_dim levels in quantizer_levels",
         )
+        _require(
+            self.bottleneck != "binary" or self.content_dim <= 62,
+            "autoencoder: the binary bottleneck needs content_dim <= 62, for codes to be integers",
+        )
+        _require(
+            self.bottleneck != "one_hot" or self.content_dim >= 2,
+            "autoencoder: the one_hot bottleneck needs content_dim >= 2, its classes",
+        )
+        _require(self.one_hot_temperature > 0, "autoencoder: one_hot_temperature must be positive")
 
     @property
     def embedding_dim(self) -> int:
@@ -131,6 +168,16 @@ class VocoderConfig:
     clarity_pulse_db: float = 0.0
 
     def __post_init__(self) -> None:
+        _require_sizes(self, "vocoder", _WIDEST, "width")
+        _require_sizes(self, "vocoder", _DEEPEST, "blocks", least=0)
+        _require_sizes(self, "vocoder", 512, "n_mels")
+        _require_sizes(self, "vocoder", 255, "expansion", "kernel_size")
+        _require_sizes(self, "vocoder", 16_384, "n_fft", "hop_length", "filter_hop")
+        _require_sizes(self, "vocoder", 400_000, "sample_rate")
+        _require(self.kernel_size % 2 == 1, "vocoder: kernel_size must be odd")
+        _require(self.n_fft % 2 == 0, "vocoder: n_fft must be even")
+        for name in ("clarity_hz", "clarity_noise_db", "clarity_pulse_db"):
+            _require(abs(getattr(self, name)) <= 1e6, f"vocoder: {name} is out of range")
         _require(
             self.hop_length % self.filter_hop == 0,
             "vocoder: hop_length must be a multiple of filter_hop",
@@ -150,8 +197,14 @@ class DenoiserConfig:
     max_reduction_db: float = 30.0  # what sounds like noise is turned down by at most so much
 
     def __post_init__(self) -> None:
+        _require_sizes(self, "denoiser", _WIDEST, "width")
+        _require_sizes(self, "denoiser", _DEEPEST, "blocks", least=0)
+        _require_sizes(self, "denoiser", 512, "n_mels")
+        _require_sizes(self, "denoiser", 255, "expansion", "kernel_size")
         _require(self.kernel_size % 2 == 1, "denoiser: kernel_size must be odd")
-        _require(self.max_reduction_db > 0, "denoiser: max_reduction_db must be positive")
+        _require(
+            0 < self.max_reduction_db <= 1_000, "denoiser: max_reduction_db must be in 0..1000"
+        )
 
 
 @dataclass(frozen=True)
@@ -237,7 +290,9 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
         ConfigError: an unknown key (the nearest valid one is named), a wrong type, or a value
             that the dataclass's own checks refuse.
     """
-    hints = typing.get_type_hints(cls)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where or cls.__name__!r} must be a section, not {_shown(values)}")
+    hints = _hints(typing.cast(type, cls))
     known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     arguments: dict[str, Any] = {}
     for key, value in values.items():
@@ -245,7 +300,7 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
         if key not in known:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean '{close[0]}'?" if close else f"; known: {sorted(known)}"
-            raise ConfigError(f"unknown configuration key '{place}'{hint}")
+            raise ConfigError(f"unknown configuration key {place!r}{hint}")
         arguments[key] = _checked(hints[key], value, place)
     try:
         return cls(**arguments)
@@ -253,15 +308,33 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
         raise ConfigError(f"configuration {where or cls.__name__}: {error}") from error
 
 
+@lru_cache(maxsize=64)
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _shown(value: Any) -> str:
+    """A value for a message: on one line, and not all of a large one."""
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deeply, a number of too many digits
+        return f"this {type(value).__name__}"
+    return text if len(text) <= 80 else f"{text[:80]}..."
+
+
 def _checked(hint: Any, value: Any, place: str) -> Any:
+    if hint is Any:
+        return value
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
-            raise ConfigError(f"'{place}' must be a section, not {value!r}")
+            raise ConfigError(f"{place!r} must be a section, not {_shown(value)}")
         return from_dict(typing.cast(type, hint), value, place)
     origin = typing.get_origin(hint)
     if origin is Literal:
         if value not in typing.get_args(hint):
-            raise ConfigError(f"'{place}' must be one of {typing.get_args(hint)}, not {value!r}")
+            raise ConfigError(
+                f"{place!r} must be one of {typing.get_args(hint)}, not {_shown(value)}"
+            )
         return value
     if origin in (Union, types.UnionType):
         if value is None and type(None) in typing.get_args(hint):
@@ -270,17 +343,20 @@ def _checked(hint: Any, value: Any, place: str) -> Any:
         return _checked(hint, value, place)
     if origin is dict:
         if not isinstance(value, dict):
-            raise ConfigError(f"'{place}' must be a section, not {value!r}")
+            raise ConfigError(f"{place!r} must be a section, not {_shown(value)}")
         return {k: _checked(typing.get_args(hint)[1], v, f"{place}.{k}") for k, v in value.items()}
     if origin is tuple:
         item = typing.get_args(hint)[0]
         if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"'{place}' must be a list, not {value!r}")
+            raise ConfigError(f"{place!r} must be a list, not {_shown(value)}")
         return tuple(_checked(item, v, place) for v in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise ConfigError(f"{place!r} is too large a number") from error
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise ConfigError(f"'{place}' must be {hint.__name__}, not {value!r}")
+        raise ConfigError(f"{place!r} must be {hint.__name__}, not {_shown(value)}")
     return value
 
 
@@ -299,18 +375,24 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 
 def _read_recipe(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
-    if path in seen:
+    if len(seen) > _MOST_BASES or path in seen:
         raise ConfigError(f"{path}: recipes name each other as base in a circle")
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the recipe ({error.strerror})") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: not valid TOML ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not valid TOML ({_first_line(error)})") from error
     base = values.pop("base", None)
     if base is None:
         return values
+    if not isinstance(base, str) or "\0" in base:
+        raise ConfigError(f"{path}: base must name another recipe, not {_shown(base)}")
     return _overlay(_read_recipe(path.parent / base, (*seen, path)), values)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _overlay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
@@ -327,10 +409,10 @@ def apply_overrides(values: dict[str, Any], overrides: list[str]) -> dict[str, A
     for override in overrides:
         name, equals, text = override.partition("=")
         if not equals:
-            raise ConfigError(f"--set {override}: write it as section.key=value")
+            raise ConfigError(f"--set {override!r}: write it as section.key=value")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             value = text
         for part in reversed(name.strip().split(".")):
             value = {part: value}

@@ -32,7 +32,7 @@ from vc.audio import (
 )
 from vc.checkpoint import load_autoencoder, load_denoiser, load_vocoder, weights_sha256
 from vc.denoise import clean_blocks
-from vc.errors import AudioError, CheckpointError, VCError
+from vc.errors import CheckpointError, VCError, VoiceError
 from vc.features import LogMel
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.decoder import steady_harmonics
@@ -139,7 +139,7 @@ class Converter:
         if not 0 <= strength <= 1:
             raise VCError(f"strength {strength:g}: must lie between 0 and 1")
         progress = progress or (lambda share: None)
-        original = self._load(source, "source")
+        original = self.clip(source, "source")
         check_speech(original, _name(source, "source"))
         voice = self.voice(references, denoise=denoise)
         if strength < 1:
@@ -176,19 +176,16 @@ class Converter:
         weights = (1 - strength, strength)
         return blend_voices([own, voice], weights, self.autoencoder.config, voice.name)
 
-    def embed(self, clip: Clip, max_duration_s: float = np.inf) -> Embedding:
+    def embed(self, clip: Clip) -> Embedding:
         """Both latents and the pitch of a clip, as numpy arrays.
 
         Args:
             clip: a file or `Audio`, short enough for memory.
-            max_duration_s: refuse what is longer.
 
         Raises:
-            AudioError: the clip cannot be read, is silent, too short or too long.
+            AudioError: the clip cannot be read, is silent or too short.
         """
-        audio = clip if isinstance(clip, Audio) else read_audio(clip, max_duration_s)
-        if audio.duration_s > max_duration_s:
-            raise AudioError(f"{_name(clip, 'clip')}: longer than {max_duration_s:g} s; cut it")
+        audio = self.clip(clip, "clip")
         check_speech(audio, _name(clip, "clip"))
         waveform = self._levelled(audio)
         with torch.inference_mode():
@@ -213,7 +210,7 @@ class Converter:
             AudioError: the clip cannot be read, is silent or too short.
             CheckpointError: the model has no denoiser.
         """
-        original = self._load(clip, "clip")
+        original = self.clip(clip, "clip")
         check_speech(original, _name(clip, "clip"))
         rate = self.features.sample_rate
         waveform = resample(original.waveform, original.sample_rate, rate)
@@ -266,10 +263,10 @@ class Converter:
             if isinstance(reference, Voice):
                 voices.append(reference)
             elif not isinstance(reference, Audio) and is_voice_file(reference):
-                voices.append(load_voice(reference, self.model_sha256))
+                voices.append(self._fitting(load_voice(reference, self.model_sha256), reference))
             else:
                 clip_name = _name(reference, f"reference {number}")
-                clips.append((self._load(reference, clip_name), clip_name))
+                clips.append((self.clip(reference, clip_name), clip_name))
         if clips:
             voices.append(self._listen(clips, MIN_REFERENCE_S, denoise))
         if not voices:
@@ -277,6 +274,11 @@ class Converter:
         if len(voices) == 1:
             return replace(voices[0], name=name or voices[0].name)
         return blend_voices(voices, [1.0] * len(voices), self.autoencoder.config, name)
+
+    def _fitting(self, voice: Voice, path: str | os.PathLike[str]) -> Voice:
+        if voice.speaker_embedding.shape != (self.autoencoder.config.embedding_dim,):
+            raise VoiceError(f"{path}: damaged; save or copy the voice again")
+        return voice
 
     def new_voice(
         self,
@@ -374,7 +376,8 @@ class Converter:
         noise = torch.randn(1, samples, generator=generator).to(self.device)
         return self.vocoder(log_mel, log_f0, voiced, noise)[0].float().cpu().numpy()
 
-    def _load(self, clip: Clip, name: str) -> Audio:
+    def clip(self, clip: Clip, name: str) -> Audio:
+        """Read a clip, if it was not read yet; `name` is what the user calls it."""
         return clip if isinstance(clip, Audio) else read_audio(clip)
 
     def _levelled(self, audio: Audio) -> Waveform:

@@ -7,14 +7,12 @@ preparing can be interrupted at any moment.
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 import os
-from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -37,9 +35,10 @@ from vc.clip_check import clipped_share, estimate_snr_db
 from vc.config import FeatureConfig, from_dict, to_dict
 from vc.errors import AudioError, DataError
 from vc.features import LogMel
-from vc.layouts import UNLABELLED, Clip, LeftOut, find_clips
+from vc.json_text import parse_json
+from vc.layouts import UNLABELLED, Clip, LeftOut, find_clips, read_table
 from vc.pitch import estimate_f0
-from vc.safe_write import write_bytes, write_text
+from vc.safe_write import make_folder, write_bytes, write_text
 
 NOISE = "noise"  # a corpus folder of this name holds no speech: it corrupts training input
 VALIDATION_SHARE = 0.02  # of speakers
@@ -129,7 +128,7 @@ def prepare(
             clips[found.name] = found
     if not clips:
         raise DataError(f"{corpus}: no audio files found; expected speaker/utterance.wav below it")
-    cache.mkdir(parents=True, exist_ok=True)
+    make_folder(cache)
     _claim_cache(cache, features)
     measured = _already_done(cache, clips)
     jobs = [(clip, cache, features) for name, clip in clips.items() if name not in measured]
@@ -228,7 +227,12 @@ def _chance(speaker: str) -> float:
 def _claim_cache(cache: Path, features: FeatureConfig) -> None:
     config_file = cache / "features.json"
     if config_file.exists():
-        stored = from_dict(FeatureConfig, json.loads(config_file.read_text()), "features")
+        try:
+            stored = from_dict(
+                FeatureConfig, parse_json(config_file.read_text("utf-8")), "features"
+            )
+        except (OSError, ValueError) as error:  # of a ConfigError too
+            raise DataError(f"{config_file}: damaged; choose another folder") from error
         if stored != features:
             raise DataError(f"{cache}: holds features of other settings; choose another folder")
         return
@@ -256,7 +260,7 @@ def _prepare_one(job: tuple[Clip, Path, FeatureConfig]) -> _Measured | str:
     waveform = normalize_level(waveform, features.sample_rate, features.level_db)
     waveform = np.clip(waveform, -1, 1)
     log_mel = LogMel(features)(torch.from_numpy(waveform)[None])[0]
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     tensors = {
         "waveform": torch.from_numpy(np.round(waveform * 32767).astype(np.int16)),
         "log_mel": log_mel.T.half().contiguous(),  # (frames, n_mels)
@@ -286,7 +290,13 @@ def _checksum(waveform: Waveform) -> str:
 
 
 def feature_file(cache: Path, name: str) -> Path:
-    """Where the features of utterance `name` are cached."""
+    """Where the features of utterance `name` are cached.
+
+    Raises:
+        DataError: the name leads out of the cache.
+    """
+    if ".." in PurePosixPath(name).parts or name.startswith("/"):
+        raise DataError(f"{cache}: utterance {name!r} lies outside it; mend its {MANIFEST}")
     return cache / "features" / f"{name}.safetensors"
 
 
@@ -294,12 +304,12 @@ def _cached(target: Path, file_stamp: str, features: FeatureConfig) -> _Measured
     """What an interrupted run has measured already."""
     try:
         with safe_open(target, "pt") as stored:
-            description = json.loads((stored.metadata() or {}).get(_METADATA_KEY, "{}"))
+            description = parse_json((stored.metadata() or {}).get(_METADATA_KEY, "{}"))
             if description.get("stamp") != file_stamp:
                 return None
             facts = from_dict(Facts, description["facts"], "facts")
             samples = stored.get_slice("waveform").get_shape()[0]
-    except (OSError, SafetensorError):
+    except (OSError, SafetensorError, ValueError, KeyError, AttributeError, IndexError):
         return None
     return _Measured(float(samples / features.sample_rate), facts, _stamp(file_stamp, target))
 
@@ -314,21 +324,22 @@ def read_manifest(cache: Path) -> list[Utterance]:
     if not path.exists():
         raise DataError(f"{cache}: no {MANIFEST}; run `vc prepare` first")
     try:
-        return [_row(json.loads(line)) for line in path.read_text("utf-8").splitlines()]
-    except (TypeError, AttributeError, json.JSONDecodeError) as error:
+        return [_row(parse_json(line)) for line in path.read_text("utf-8").splitlines()]
+    except (OSError, ValueError) as error:  # of a ConfigError too
         raise DataError(f"{path}: not a manifest ({error}); run `vc prepare` again") from error
 
 
 def _row(values: dict[str, Any]) -> Utterance:
-    facts = values.pop("facts", None)
-    return Utterance(**values, facts=Facts(**facts) if facts else None)
+    if isinstance(values, dict) and not values.get("facts"):
+        values.pop("facts", None)
+    return from_dict(Utterance, values)
 
 
 def read_speakers(path: Path) -> frozenset[tuple[str, str]]:
-    """(corpus, speaker) pairs of a TSV with these two columns, such as a list of test speakers."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows: Iterable[dict[str, str]] = list(csv.DictReader(file, delimiter="\t"))
-    try:
-        return frozenset((row["corpus"], row["speaker"]) for row in rows)
-    except KeyError as error:
-        raise DataError(f"{path}: expected tab-separated columns corpus and speaker") from error
+    """(corpus, speaker) pairs of a TSV with these two columns, such as a list of test speakers.
+
+    Raises:
+        DataError: it cannot be read, or a row lacks one of them.
+    """
+    rows = read_table(path, "\t", ("corpus", "speaker"))
+    return frozenset((row["corpus"], row["speaker"]) for row in rows)

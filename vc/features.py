@@ -51,15 +51,16 @@ class LogMel(nn.Module):
 
 def mel_filterbank(config: FeatureConfig) -> Tensor:
     """Slaney-scale, area-normalised triangular filters, `(n_mels, n_fft / 2 + 1)`."""
-    filters = melscale_fbanks(
-        config.n_fft // 2 + 1,
-        config.f_min,
-        config.f_max,
-        config.n_mels,
-        config.sample_rate,
-        norm="slaney",
-        mel_scale="slaney",
-    )
+    with torch.device("cpu"):  # numbers, even where a network is built without any to be measured
+        filters = melscale_fbanks(
+            config.n_fft // 2 + 1,
+            config.f_min,
+            config.f_max,
+            config.n_mels,
+            config.sample_rate,
+            norm="slaney",
+            mel_scale="slaney",
+        )
     return filters.T.contiguous()
 
 

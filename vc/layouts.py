@@ -8,8 +8,10 @@ file lies in, so that several corpora can lie side by side. What no layout fits 
 from __future__ import annotations
 
 import csv
+import hashlib
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +21,7 @@ from vc.errors import DataError
 
 UNLABELLED = "unlabelled"  # a speaker folder of this name: each clip is a speaker of its own
 
+_LONGEST_PART = 200  # bytes; most file systems allow 255, and a suffix is added
 _COMMON_VOICE_TABLES = ("validated.tsv", "train.tsv", "dev.tsv", "test.tsv")
 _ARCTIC_FOLDER = re.compile(r"cmu_us_(\w+)_arctic")
 _ARCTIC_LINE = re.compile(r'\(\s*(\S+)\s+"(.*)"\s*\)')
@@ -145,18 +148,34 @@ def _common_voice(root: Path, file: Path, tables: _Tables) -> Clip | LeftOut | N
 
 
 def _of_table(table: Path) -> Iterator[Clip | LeftOut]:
-    rows = _rows(table, "\t" if table.suffix.lower() == ".tsv" else ",")
-    for number, row in enumerate(rows, 2):
-        path, speaker = row.get("path"), row.get("speaker")
-        if not path or not speaker:
-            raise DataError(f"{table}, line {number}: needs values for path and speaker")
+    separator = "\t" if table.suffix.lower() == ".tsv" else ","
+    for number, row in enumerate(read_table(table, separator, ("path", "speaker")), 2):
+        path, speaker = row["path"], row["speaker"]
         file = table.parent / path
-        if not file.is_file():
+        if not _is_file(file):
             yield LeftOut(file, f"no such file (line {number} of {table.name})")
             continue
-        corpus = row.get("corpus") or table.stem
-        utterance = "-".join(Path(path).with_suffix("").parts)
-        yield Clip(file, corpus, speaker.replace("/", "-"), utterance, row.get("text") or "")
+        corpus = _part(row.get("corpus") or table.stem)
+        utterance = _part("-".join(Path(path).with_suffix("").parts))
+        yield Clip(file, corpus, _part(speaker), utterance, row.get("text") or "")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # too long a name
+        return False
+
+
+def _part(text: str) -> str:
+    """A name from a table as one part of a path: it cannot lead elsewhere, nor be too long."""
+    part = re.sub(r"[/\x00-\x1f]", "-", text)
+    part = part if part.strip(".") else f"-{part}"
+    coded = os.fsencode(part)
+    if len(coded) <= _LONGEST_PART:
+        return part
+    beginning = coded[: _LONGEST_PART - 20].decode("utf-8", "ignore")
+    return f"{beginning}-{hashlib.sha256(coded).hexdigest()[:16]}"
 
 
 def _name(root: Path, folder: Path) -> str:
@@ -168,7 +187,8 @@ def _transcripts(folder: Path) -> dict[tuple[str, str], str]:
     table = folder / "transcripts.tsv"
     if not table.is_file():
         return {}
-    return {(row["speaker"], row["utterance"]): row["text"] for row in _rows(table, "\t")}
+    rows = read_table(table, "\t", ("speaker", "utterance"))
+    return {(row["speaker"], row["utterance"]): row.get("text") or "" for row in rows}
 
 
 def _clients(folder: Path) -> dict[str, tuple[str, str]] | None:
@@ -178,9 +198,9 @@ def _clients(folder: Path) -> dict[str, tuple[str, str]] | None:
         return None
     # a client is a hash of 128 digits: 16 tell them apart
     return {
-        row["path"]: (row["client_id"][:16], row["sentence"])
+        row["path"]: (_part(row["client_id"][:16]), row.get("sentence") or "")
         for table in tables
-        for row in _rows(table, "\t")
+        for row in read_table(table, "\t", ("path", "client_id"))
     }
 
 
@@ -196,14 +216,37 @@ def _prompts(file: Path) -> dict[str, str]:
 
 
 def _read(file: Path) -> str:
-    return file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+    if not file.is_file():
+        return ""
+    try:
+        return file.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError as error:
+        raise DataError(f"{file}: cannot be read ({error.strerror})") from error
 
 
-def _rows(table: Path, delimiter: str) -> list[dict[str, str]]:
+def read_table(table: Path, delimiter: str, columns: Sequence[str]) -> list[dict[str, str]]:
+    """The rows of a CSV or TSV file whose first line names the columns.
+
+    Args:
+        table: the file.
+        delimiter: with a tab, quotation marks are part of the text.
+        columns: in which every row must have a value.
+
+    Raises:
+        DataError: it cannot be read, or a row lacks a value.
+    """
     try:
         with table.open(encoding="utf-8", newline="") as file:
-            if delimiter == "\t":  # quotation marks are part of the text there
-                return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-            return list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError) as error:
+            if delimiter == "\t":
+                rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+            else:
+                rows = list(csv.DictReader(file))
+    except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"{table}: cannot be read as a table ({error})") from error
+    for number, row in enumerate(rows, 2):
+        for column in columns:
+            if column not in row:
+                raise DataError(f"{table}: needs the columns {' and '.join(columns)}")
+            if not row[column]:
+                raise DataError(f"{table}, line {number}: needs a value for {column}")
+    return rows

@@ -8,6 +8,7 @@ fast. `benchmarks/pitch.py` compares them.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,7 @@ _VOICING_COST = 0.14
 _REFERENCE_STEP_S = 0.01
 _CANDIDATES = 8
 _OVERSAMPLING = 2
+_FRAMES_AT_ONCE = 1024
 
 
 class PitchRange(NamedTuple):
@@ -47,11 +49,13 @@ def estimate_f0(waveform: Waveform, config: FeatureConfig, peak: float | None = 
     """
     if peak is None:
         peak = float(np.abs(waveform - waveform.mean()).max(initial=0.0))
-    correlation, loudness = _autocorrelation(waveform, config, peak)
     step = 1 / (_OVERSAMPLING * config.sample_rate)  # seconds between lags
-    shortest = int(1 / (config.f0_max * step))
-    correlation = correlation[:, : int(1 / (config.f0_min * step)) + 2]
-    lags, strengths = _candidates(correlation, shortest)
+    shortest, longest = int(1 / (config.f0_max * step)), int(1 / (config.f0_min * step))
+    found = [
+        (*_candidates(correlation[:, : longest + 2], shortest), loudness)
+        for correlation, loudness in _autocorrelation(waveform, config, peak)
+    ]
+    lags, strengths, loudness = (np.concatenate(part) for part in zip(*found, strict=True))
     periods = lags * step
     # a shorter period explains the same autocorrelation better
     bonus = _OCTAVE_COST * np.log2(np.maximum(periods, step) * config.f0_min)
@@ -68,8 +72,10 @@ def estimate_f0(waveform: Waveform, config: FeatureConfig, peak: float | None = 
 
 def _autocorrelation(
     waveform: Waveform, config: FeatureConfig, clip_peak: float
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+) -> Iterator[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
     """Normalised autocorrelation `(frames, lags)` and loudness `(frames,)` beside `clip_peak`.
+
+    A piece of some seconds at a time: all lags of a long clip would fill the memory.
 
     A window of three longest periods is taken out of each frame; dividing by the window's own
     autocorrelation undoes the fading that windowing gives to long lags.
@@ -79,8 +85,6 @@ def _autocorrelation(
     padded = np.pad(waveform, (length // 2, length))
     windows = np.lib.stride_tricks.sliding_window_view(padded, length)
     windows = windows[: frames * config.hop_length : config.hop_length]
-    windows = windows - windows.mean(axis=1, keepdims=True)
-    peak = np.abs(windows).max(axis=1)
     taper = np.hanning(length).astype(np.float32)
     n_fft = 1 << (2 * length - 1).bit_length()
 
@@ -91,9 +95,13 @@ def _autocorrelation(
 
     of_window = correlate(taper)
     lags = _OVERSAMPLING * length // 2
-    of_signal = correlate(windows * taper)[:, :lags]
-    of_signal /= np.maximum(of_signal[:, :1], 1e-12)
-    return of_signal / (of_window[:lags] / of_window[0]), peak / max(clip_peak, 1e-5)
+    for first in range(0, len(windows), _FRAMES_AT_ONCE):
+        piece = windows[first : first + _FRAMES_AT_ONCE]
+        piece = piece - piece.mean(axis=1, keepdims=True)
+        peak = np.abs(piece).max(axis=1)
+        of_signal = correlate(piece * taper)[:, :lags]
+        of_signal /= np.maximum(of_signal[:, :1], 1e-12)
+        yield of_signal / (of_window[:lags] / of_window[0]), peak / max(clip_peak, 1e-5)
 
 
 def _candidates(

@@ -1,21 +1,29 @@
-"""Files that are written whole or not at all.
+"""Files that are written whole or not at all, also by two processes at once.
 
-What a killed process leaves beside a file has a name that the next writer of the file uses again,
-so nothing is left in the end. (Libraries that write safely pick a new name each time.)
+A file is written beside its place and then moved there. What is written beside is locked, so that
+no two writers share it, and has a name that the next writer of the file uses again: of a killed
+process nothing is left in the end. (Libraries that write safely pick a new name each time.)
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import hashlib
+import itertools
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from vc.errors import DataError, VCError
 
+_SCRATCH = re.compile(r"\.vc-[0-9a-f]{16}(-\d+)?\.new")
+
 
 def write_text(path: Path, text: str) -> None:
-    """`write_bytes` of a text."""
-    write_bytes(path, text.encode("utf-8"))
+    """`write_bytes` of a text; file names in it that are not UTF-8 get backslashes."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_bytes(path: Path, data: bytes, failure: type[VCError] = DataError) -> None:
@@ -29,12 +37,83 @@ def write_bytes(path: Path, data: bytes, failure: type[VCError] = DataError) -> 
     Raises:
         VCError: it cannot be written; as `failure` says.
     """
-    beside = path.with_name(f".{path.name}.new")
     try:
-        beside.write_bytes(data)
-        os.replace(beside, path)
+        with written_beside(path) as scratch:
+            scratch.write_bytes(data)
     except OSError as error:
         raise failure(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
+
+
+def make_folder(path: Path, failure: type[VCError] = DataError) -> None:
+    """Make a folder and those above it, where they are missing.
+
+    Raises:
+        VCError: it cannot be made; as `failure` says.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise failure(f"{path}: cannot be made ({error.strerror}); name another folder") from error
+
+
+@contextlib.contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """A file to write to, which takes the place of `path` if the block ends well.
+
+    Of two writers at once, both write, and the last to end stays.
+
+    Raises:
+        OSError: there can be no file beside `path`, or it cannot be moved.
+    """
+    handle, scratch = _claim(path)
+    try:
+        yield scratch
+        os.replace(scratch, path)
+    except BaseException:
         with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+            scratch.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(handle)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what killed writers left in a folder; what is being written now stays."""
+    for scratch in [file for file in folder.iterdir() if _SCRATCH.fullmatch(file.name)]:
+        with contextlib.suppress(OSError):
+            handle = os.open(scratch, os.O_RDWR)
+            try:
+                if _lock(handle):
+                    scratch.unlink(missing_ok=True)
+            finally:
+                os.close(handle)
+
+
+def _claim(path: Path) -> tuple[int, Path]:
+    """The first file beside `path` that no other writer has, open and locked."""
+    name = hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]  # never too long for a name
+    for number in itertools.count():
+        scratch = path.with_name(f".vc-{name}{f'-{number}' if number else ''}.new")
+        handle = os.open(scratch, os.O_RDWR | os.O_CREAT, 0o666)
+        # its writer may have moved it away between opening and locking
+        if _lock(handle) and _is_at(handle, scratch):
+            return handle, scratch
+        os.close(handle)
+    raise AssertionError("unreachable")
+
+
+def _lock(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # a file system without locks: one writer at a time, as far as can be told
+    return True
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except OSError:
+        return False

@@ -26,10 +26,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from vc.audio import Audio, Waveform, normalize_level
+from vc.audio import Audio, Waveform, check_speech, normalize_level, read_audio
 from vc.checkpoint import load_unit_coder, weights_sha256
 from vc.convert import Clip, Converter, Pitch, Reference
-from vc.errors import CheckpointError, UnitsError
+from vc.errors import AudioError, CheckpointError, UnitsError
 from vc.model.unit_coder import UnitCoder
 from vc.safe_write import write_bytes
 from vc.unit_tables import TABLES_FILE, UnitTables, load_tables
@@ -118,7 +118,7 @@ def encode_units(
         CheckpointError: the model has no units.
     """
     model = model or load_unit_model(converter)
-    embedding = converter.embed(clip, MAX_DURATION_S)
+    embedding = converter.embed(short_clip(clip))
     content = torch.from_numpy(embedding.content.T)[None].to(converter.device)
     with torch.inference_mode():
         codes = model.coder.encode(content, 1)[0, 0].cpu().numpy()
@@ -135,6 +135,22 @@ def encode_units(
             semitones = 0.0 if flat else round(2 * moved) / 2
         runs.append(Run(int(codes[part[0]]), len(part), semitones))
     return Units(tuple(runs), round(math.exp(middle), 1), model.sha256)
+
+
+def short_clip(clip: Clip) -> Audio:
+    """A clip that may be coded as one piece.
+
+    Raises:
+        AudioError: it cannot be read, is silent, too short or longer than `MAX_DURATION_S`.
+    """
+    if isinstance(clip, Audio):
+        audio, name = clip, "clip"
+    else:
+        audio, name = read_audio(clip, MAX_DURATION_S), str(Path(clip))
+    if audio.duration_s > MAX_DURATION_S:
+        raise AudioError(f"{name}: longer than {MAX_DURATION_S / 60:g} minutes; cut it")
+    check_speech(audio, name)
+    return audio
 
 
 def unit_log_f0(f0: Waveform, mel_frames: int, least: int) -> Waveform:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from vc.config import AutoencoderConfig
 from vc.errors import VoiceError
+from vc.json_text import parse_json
 from vc.model.speaker_encoder import average_embeddings
 from vc.pitch import PitchRange
 from vc.safe_write import write_bytes
@@ -129,15 +130,19 @@ def load_voice(path: str | os.PathLike[str], model_sha256: str) -> Voice:
         VoiceError: missing, damaged, not a voice, of another version or of another model.
     """
     path = Path(path)
-    if not path.is_file():
+    try:
+        is_file, size = path.is_file(), path.stat().st_size
+    except (OSError, ValueError):  # none, or a name that there cannot be
+        is_file, size = False, 0
+    if not is_file:
         raise VoiceError(f"{path}: no such file; check the name")
-    if path.stat().st_size > _MAX_BYTES:
+    if size > _MAX_BYTES:
         raise VoiceError(f"{path}: too large for a voice file; is it a model's weights?")
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
         tensors = load(path.read_bytes())
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise VoiceError(f"{path}: not a voice file, or damaged; save or copy it again") from error
     if _METADATA_KEY not in metadata or set(tensors) != {_TENSOR}:
         raise VoiceError(f"{path}: a safetensors file, but not a voice; use `vc voice` to make one")
@@ -147,7 +152,7 @@ def load_voice(path: str | os.PathLike[str], model_sha256: str) -> Voice:
 def _checked(path: Path, text: str, embedding: Tensor, model_sha256: str) -> Voice:
     damaged = VoiceError(f"{path}: damaged; save or copy the voice again")
     try:
-        stored: dict[str, Any] = json.loads(text)
+        stored: dict[str, Any] = parse_json(text)
         version = stored["format_version"]
     except (ValueError, TypeError, KeyError) as error:
         raise damaged from error
@@ -163,13 +168,16 @@ def _checked(path: Path, text: str, embedding: Tensor, model_sha256: str) -> Voi
         )
     if embedding.dtype != torch.float32 or _hash(embedding) != stored["sha256"]:
         raise damaged
+    if embedding.ndim != 1 or not torch.isfinite(embedding).all():
+        raise damaged
     pitch = stored["pitch"]
     if pitch is not None:
         try:
             pitch = PitchRange(*(float(value) for value in pitch))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, OverflowError) as error:
             raise damaged from error
-        if not np.isfinite(pitch).all():
+        # no voice speaks below 1 Hz or above 22 kHz
+        if not (0 <= pitch.median <= 10 and 0 <= pitch.spread <= 10):
             raise damaged
     return Voice(embedding, pitch, stored["name"])
 

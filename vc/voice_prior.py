@@ -110,8 +110,12 @@ def load_prior(path: Path, model_sha256: str) -> VoicePrior:
             model = (file.metadata() or {}).get("model")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         prior = VoicePrior(**tensors)
-    except (SafetensorError, OSError, TypeError) as error:
+    except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged; copy the model again") from error
+    dims, size = prior.components.shape if prior.components.ndim == 2 else (0, 0)
+    shapes = [(size,), (size,), (dims, size), (dims,)]
+    if size <= 2 or [value.shape for value in vars(prior).values()] != shapes:
+        raise CheckpointError(f"{path}: damaged; copy the model again")
     if model != model_sha256:
         raise CheckpointError(f"{path}: belongs to another model; fit it again to this one")
     return prior

@@ -7,6 +7,7 @@ imported by what needs them, so that `vc --help` is there at once.
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 
@@ -18,6 +19,7 @@ from vc.cli.convert import add_convert, add_denoise
 from vc.cli.demo import add_demo
 from vc.cli.evaluate import add_evaluate, add_probe
 from vc.cli.info import add_info
+from vc.cli.live import add_live
 from vc.cli.train import add_prepare, add_train
 from vc.cli.voices import add_adapt, add_new_voice, add_voice
 from vc.errors import VCError
@@ -28,6 +30,7 @@ _IN_THE_ORDER_OF_HELP = (
     add_adapt,
     add_new_voice,
     add_denoise,
+    add_live,
     add_encode,
     add_decode,
     add_compress,
@@ -46,14 +49,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):  # a file's name may hold what cannot be printed
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         return options.run(options) or 0
     except VCError as error:
-        print(f"vc {options.command}: {error}", file=sys.stderr)
+        return _fail(options.command, str(error))
+    except BrokenPipeError:  # whoever read our output has had enough
+        sys.stdout = None
         return EXIT_USER_ERROR
+    except OSError as error:  # a disk that is full, a folder that may not be written or read
+        place = f"{error.filename}: " if error.filename else ""
+        return _fail(options.command, f"{place}{error.strerror or error}")
     except KeyboardInterrupt:
         print(f"vc {options.command}: interrupted; nothing half-written is left", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def _fail(command: str, message: str) -> int:
+    print(f"vc {command}: {' '.join(message.splitlines())}", file=sys.stderr)
+    return EXIT_USER_ERROR
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -57,6 +57,24 @@ def above_zero(text: str) -> float:
     return value
 
 
+def sample_rate(text: str) -> int:
+    """A rate in Hz that speech can have."""
+    if text.isascii() and text.isdigit() and 4_000 <= int(text[:9]) <= 400_000:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r}: use a rate from 4000 to 400000 Hz")
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """A kind of argument: a whole number that is not smaller."""
+
+    def number(text: str) -> int:
+        if text.isascii() and text.isdigit() and int(text[:9]) >= least:
+            return int(text[:9])
+        raise argparse.ArgumentTypeError(f"{text!r}: use a whole number from {least}")
+
+    return number
+
+
 @contextmanager
 def progress_bar(what: str, quiet: bool) -> Iterator[Callable[[float], None]]:
     """Show the share done, 0 to 1, that is passed to what this yields."""

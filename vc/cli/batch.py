@@ -12,7 +12,9 @@ from vc.cli.arguments import (
     EXIT_SOME_FAILED,
     Commands,
     add_checkpoint,
+    at_least,
     pitch,
+    sample_rate,
 )
 
 
@@ -32,13 +34,15 @@ def add_batch(commands: Commands) -> None:
     batch.add_argument("-o", "--output", type=Path, required=True, help="folder; resumes")
     batch.add_argument("--pitch", type=pitch, default="match", help="as in vc convert")
     batch.add_argument("--denoise", action="store_true", help=DENOISE)
-    batch.add_argument("--sample-rate", type=int, help="of the output in Hz; the source's own")
+    batch.add_argument(
+        "--sample-rate", type=sample_rate, help="of the output in Hz; the source's own"
+    )
     batch.add_argument("--vocoder", choices=["neural", "griffin-lim"], default="neural")
     batch.add_argument(
         "--format", choices=["wav", "flac", "ogg", "opus", "mp3", "aiff"], help="the source's own"
     )
-    batch.add_argument("--workers", type=int, help="processes; all cores by default")
-    batch.add_argument("--retries", type=int, default=2, help="after a crash; 2 by default")
+    batch.add_argument("--workers", type=at_least(1), help="processes; all cores by default")
+    batch.add_argument("--retries", type=at_least(0), default=2, help="after a crash; 2 by default")
     batch.add_argument("--overwrite", action="store_true", help="replace files of other origin")
     batch.add_argument("--report", type=Path, help="CSV or JSON; in the output folder by default")
     batch.add_argument("--engine", choices=["local", "ray"], default="local")

@@ -13,6 +13,7 @@ from vc.cli.arguments import (
     add_checkpoint,
     pitch,
     progress_bar,
+    sample_rate,
     share,
 )
 
@@ -42,7 +43,9 @@ def add_convert(commands: Commands) -> None:
         help="from 0, the source's own voice, to 1, the reference's (default)",
     )
     convert.add_argument("--denoise", action="store_true", help=DENOISE)
-    convert.add_argument("--sample-rate", type=int, help="of the output in Hz; the source's own")
+    convert.add_argument(
+        "--sample-rate", type=sample_rate, help="of the output in Hz; the source's own"
+    )
     convert.add_argument("--vocoder", choices=["neural", "griffin-lim"], default="neural")
     convert.add_argument(
         "--keep-partial", action="store_true", help="on Ctrl-C keep what was converted until then"

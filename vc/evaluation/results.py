@@ -28,6 +28,7 @@ import numpy as np
 from vc.errors import DataError
 from vc.evaluation.bootstrap import Summary, summarize_values
 from vc.evaluation.score import MEASURES, PairScore, summarize
+from vc.json_text import parse_json
 from vc.safe_write import write_text
 
 FORMAT_VERSION = 2
@@ -80,7 +81,7 @@ def read_results(path: Path) -> Results:
         DataError: it is missing, or not such a file.
     """
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = parse_json(path.read_text("utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except ValueError as error:
@@ -89,8 +90,10 @@ def read_results(path: Path) -> Results:
         raise DataError(f"{path}: not scores of this version; run `vc evaluate` again")
     try:
         scores = [from_row(row) for row in content["pairs"]]
-        return Results(content["system"], content["judges"], scores)
-    except (KeyError, TypeError, ValueError) as error:
+        results = Results(dict(content["system"]), dict(content["judges"]), scores)
+        str(results.name)
+        return results
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{path}: damaged ({error}); run `vc evaluate` again") from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -26,6 +25,7 @@ from vc.evaluation.judges import (
     semitones_apart,
 )
 from vc.evaluation.verification import other_recordings, summarize_trials
+from vc.layouts import read_table
 
 NOT_ENGLISH = frozenset({"cross-language", "others", "others-to-english"})  # sets, by source
 
@@ -105,24 +105,16 @@ def read_pairs(table: Path, root: Path) -> list[Pair]:
         DataError: the table cannot be read, is empty, lacks a column, or has two pairs whose
             converted clips would have the same name.
     """
-    try:
-        with table.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{table}: not a table of pairs that can be read ({error})") from error
-    try:
-        pairs = [
-            Pair(
-                row.get("set") or "all",
-                root / row["source"],
-                tuple(root / part for part in row["reference"].split(";")),
-                row.get("transcript") or "",
-                _is_english(row),
-            )
-            for row in rows
-        ]
-    except KeyError as error:
-        raise DataError(f"{table}: column {error} is missing") from error
+    pairs = [
+        Pair(
+            row.get("set") or "all",
+            root / row["source"],
+            tuple(root / part for part in row["reference"].split(";")),
+            row.get("transcript") or "",
+            _is_english(row),
+        )
+        for row in read_table(table, "\t", ("source", "reference"))
+    ]
     if not pairs:
         raise DataError(f"{table}: no pairs in it")
     names = Counter(pair.name for pair in pairs)

@@ -18,7 +18,8 @@ from torch.nn import functional
 from vc.config import AutoencoderConfig
 
 _CODEBOOK_DECAY = 0.99
-_DEAD_BELOW = 0.01  # uses a batch, averaged: a code used less often is given a new place
+_DEAD_BELOW = 0.05  # uses a batch, averaged: a code used less often is given a new place
+_REVIVED_USES = 0.5  # what such a code begins with there: few, so that it soon follows its frames
 
 
 class Bottled(NamedTuple):
@@ -93,14 +94,14 @@ class VectorQuantizer(Bottleneck):
 
     Entries follow the mean of what they stand for by moving averages (appendix A.1 of
     arXiv:1711.00937). One that is hardly used any more moves to a random frame of the batch, so
-    that none is lost. Gradients pass straight through; the loss keeps content near its entry.
+    that none is lost; with the first batch all that are not used do. Gradients pass straight
+    through; the loss keeps content near its entry.
     """
 
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()
         self.register_buffer("codebook", torch.randn(size, dim))
-        self.register_buffer("uses", torch.ones(size))
-        self.register_buffer("sums", self.get_buffer("codebook").clone())
+        self.register_buffer("uses", torch.zeros(size))
 
     def forward(self, content: Tensor) -> Bottled:
         """See the module."""
@@ -117,16 +118,24 @@ class VectorQuantizer(Bottleneck):
         return self.get_buffer("codebook")[codes].transpose(1, 2)
 
     @torch.no_grad()
+    def start(self, entries: Tensor) -> None:
+        """Begin with these `(size, content_dim)`, each as if it were used once a batch."""
+        self.get_buffer("codebook").copy_(entries)
+        self.get_buffer("uses").fill_(1.0)
+
+    @torch.no_grad()
     def _follow(self, frames: Tensor, codes: Tensor) -> None:
         """Move the entries towards the `(frames, content_dim)` that chose them."""
-        codebook, uses, sums = (self.get_buffer(n) for n in ("codebook", "uses", "sums"))
-        chosen = functional.one_hot(codes, len(codebook)).to(frames.dtype)  # (frames, size)
-        uses.lerp_(chosen.sum(dim=0), 1 - _CODEBOOK_DECAY)
-        sums.lerp_(chosen.T @ frames, 1 - _CODEBOOK_DECAY)
+        codebook, uses = self.get_buffer("codebook"), self.get_buffer("uses")
+        sums = codebook * uses[:, None]
+        counts = torch.bincount(codes, minlength=len(codebook)).to(uses.dtype)
+        totals = torch.zeros_like(sums).index_add_(0, codes, frames)  # float32 under autocast too
+        uses.lerp_(counts, 1 - _CODEBOOK_DECAY)
+        sums.lerp_(totals, 1 - _CODEBOOK_DECAY)
         dead = uses < _DEAD_BELOW
         picks = torch.randint(len(frames), (len(codebook),), device=frames.device)
-        sums[dead] = frames[picks][dead]
-        uses[dead] = 1.0
+        sums[dead] = _REVIVED_USES * frames[picks][dead]
+        uses[dead] = _REVIVED_USES
         codebook.copy_(sums / uses[:, None])
 
 
@@ -159,6 +168,70 @@ class ScalarQuantizer(Bottleneck):
         return 2 * places / (levels - 1) - 1
 
 
+class BinaryQuantizer(Bottleneck):
+    """Each channel is one bit: +1 or -1.
+
+    While training the bit is drawn, 1 with probability `sigmoid(content)`, and the gradient goes
+    straight through to that probability (stochastic neurons, Bengio et al. 2013, arXiv:1308.3432);
+    at inference the likelier one is taken. A frame's code is the number that its bits write, the
+    first channel's being the lowest.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("places", 2 ** torch.arange(dim), persistent=False)
+
+    def forward(self, content: Tensor) -> Bottled:
+        """See the module."""
+        mean = torch.tanh(content / 2)  # of a bit that is +1 with probability sigmoid(content)
+        threshold = 2 * torch.rand_like(mean) - 1 if self.training else 0.0
+        ones = mean > threshold
+        bits = 2 * ones.to(content.dtype) - 1
+        codes = (ones.long() * self.get_buffer("places")[:, None]).sum(dim=1)
+        return Bottled(mean + (bits - mean).detach(), content.new_zeros(()), codes)
+
+    def look_up(self, codes: Tensor) -> Tensor:
+        """Content `(batch, content_dim, content_frames)` of `(batch, content_frames)` codes."""
+        ones = codes.unsqueeze(1) // self.get_buffer("places")[:, None] % 2
+        return 2 * ones.float() - 1
+
+
+class OneHotQuantizer(Bottleneck):
+    """Each frame is one of `content_dim` classes.
+
+    While training a class is drawn by the Gumbel-softmax, hard forwards and soft backwards (Jang et
+    al. 2017, arXiv:1611.01144; Maddison et al. 2017, arXiv:1611.00712); at inference the likeliest
+    is taken. The loss is what the classes' average use lacks in bits to being even, so that none
+    is lost: what reviving dead entries does for a codebook.
+
+    Args:
+        classes: how many.
+        temperature: of the softmax; the lower, the nearer its gradient is to that of a choice, and
+            the noisier.
+    """
+
+    wants_unit_variance = False  # an encoder that is sure may say so
+
+    def __init__(self, classes: int, temperature: float) -> None:
+        super().__init__()
+        self.classes = classes
+        self.temperature = temperature
+
+    def forward(self, content: Tensor) -> Bottled:
+        """See the module."""
+        use = content.softmax(dim=1).mean(dim=(0, 2))
+        loss = math.log2(self.classes) + torch.special.xlogy(use, use).sum() / math.log(2)
+        if self.training:
+            chosen = functional.gumbel_softmax(content, self.temperature, hard=True, dim=1)
+            return Bottled(chosen, loss, chosen.argmax(dim=1))
+        codes = content.argmax(dim=1)
+        return Bottled(self.look_up(codes).to(content.dtype), loss, codes)
+
+    def look_up(self, codes: Tensor) -> Tensor:
+        """Content `(batch, content_dim, content_frames)` of `(batch, content_frames)` codes."""
+        return functional.one_hot(codes, self.classes).transpose(1, 2).float()
+
+
 def make_bottleneck(config: AutoencoderConfig) -> Bottleneck:
     """The bottleneck that a configuration names."""
     match config.bottleneck:
@@ -174,3 +247,7 @@ def make_bottleneck(config: AutoencoderConfig) -> Bottleneck:
             return VectorQuantizer(config.codebook_size, config.content_dim)
         case "fsq":
             return ScalarQuantizer(config.quantizer_levels)
+        case "binary":
+            return BinaryQuantizer(config.content_dim)
+        case "one_hot":
+            return OneHotQuantizer(config.content_dim, config.one_hot_temperature)

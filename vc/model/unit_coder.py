@@ -113,7 +113,6 @@ class UnitCoder(nn.Module):
         for quantizer in self.codebooks:
             frames = read.transpose(1, 2).flatten(0, 1)  # (B, C, U) -> (B * U, C)
             picks = torch.randperm(len(frames))[: self.config.codebook_size]
-            for name in ("codebook", "sums"):
-                quantizer.get_buffer(name).copy_(frames[picks])
+            quantizer.start(frames[picks])
             codes = torch.cdist(read.transpose(1, 2), quantizer.get_buffer("codebook")).argmin(-1)
             read = read - quantizer.look_up(codes)

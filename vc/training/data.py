@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
@@ -29,6 +30,16 @@ class Segments(NamedTuple):
     log_f0: Tensor  # (batch, frames), natural log of Hz, interpolated
     voiced: Tensor  # (batch, frames), 1.0 where voiced
     clips: Tensor  # (batch,), index of the utterance each was cut from
+
+
+def _features(file: Path) -> dict[str, Tensor]:
+    try:
+        stored = load_file(file)
+        if {"waveform", "log_mel", "f0"} <= stored.keys():
+            return stored
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{file}: missing or damaged; run `vc prepare` again") from error
+    raise DataError(f"{file}: not features of a clip; run `vc prepare` again")
 
 
 class SpeechData:
@@ -61,7 +72,7 @@ class SpeechData:
             raise DataError(f"{cache}: no {split} clips of at least {config.min_clip_s} s")
         mels, log_f0s, voiced, samples = [], [], [], []
         for utterance in tqdm(self.utterances, f"loading {split}", unit="clip", leave=False):
-            stored = load_file(feature_file(cache, utterance.name))
+            stored = _features(feature_file(cache, utterance.name))
             f0 = stored["f0"].numpy()
             mels.append(stored["log_mel"])
             log_f0s.append(torch.from_numpy(interpolate_log_f0(f0)))

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from vc.config import OptimizerConfig, RunConfig
 from vc.errors import CheckpointError, ConfigError
-from vc.safe_write import write_bytes, write_text
+from vc.safe_write import make_folder, write_bytes, write_text
 from vc.training.board import Board, Example
 from vc.training.data import SpeechData
 from vc.training.processes import ALONE, Processes
@@ -94,7 +94,7 @@ def fit(
     Raises:
         ConfigError: the micro-batches cannot be shared by so many processes.
     """
-    output.mkdir(parents=True, exist_ok=True)
+    make_folder(output)
     first = load_state(task, output / STATE_FILE)
     processes.wait()  # until all have read it
     journal = _Journal(task, run, output, first) if processes.is_first else None
@@ -360,12 +360,15 @@ def load_state(task: Task, path: Path) -> int:
         return 0
     try:
         with safe_open(path, "pt") as file:
-            step = int(file.metadata()["step"])
+            step = int((file.metadata() or {})["step"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         restore(task, tensors)
-    except (SafetensorError, RuntimeError, KeyError, ValueError) as error:
+        if step < 1:
+            raise ValueError(f"step {step}")
+    except (SafetensorError, RuntimeError, KeyError, ValueError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
-            f"{path}: cannot resume from this state ({str(error).splitlines()[0]}); "
+            f"{path}: cannot resume from this state ({reason}); "
             "use the recipe it was made with, or another output folder"
         ) from error
     return step
@@ -379,6 +382,10 @@ def _load_optimizer(
         if key.startswith(prefix):
             index, name = key.removeprefix(prefix).split("/")
             states.setdefault(int(index), {})[name] = value
+    for number, parameter in enumerate(_parameters(optimizer)):
+        for name, value in states.get(number, {}).items():
+            if value.ndim and value.shape != parameter.shape:
+                raise ValueError(f"{prefix}{number}/{name} has another shape")
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": states, "param_groups": groups})
 
@@ -440,7 +447,7 @@ def _cut_log(output: Path, step: int) -> None:
         try:
             if step and json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
-        except ValueError:  # the process was killed while it wrote this line
+        except (ValueError, KeyError, TypeError):  # killed while it wrote this line
             break
     write_text(path, "".join(kept))
 

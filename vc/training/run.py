@@ -12,7 +12,7 @@ import torch
 
 from vc.config import apply_overrides, from_dict, read_recipe
 from vc.errors import CheckpointError, ConfigError
-from vc.safe_write import write_text
+from vc.safe_write import make_folder, write_text
 from vc.training.autoencoder import AutoencoderRecipe, AutoencoderTask
 from vc.training.denoiser import DenoiserRecipe, DenoiserTask
 from vc.training.loop import Task, fit, measure_step_s
@@ -150,7 +150,7 @@ class TimeBudget:
             self._set(_read_plan(self.plan))
             return
         step_s = measure_step_s(task, task.recipe.run, processes)
-        output.mkdir(parents=True, exist_ok=True)
+        make_folder(output)
         self._set(max(1, int(_MARGIN * self._left_s() / step_s)))
 
     @property

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vc.config import FeatureConfig
+
 
 def upsample_log_f0(log_f0: Tensor, hop_length: int, samples: int) -> Tensor:
     """Interpolate log-F0 linearly from frame centres to samples.
@@ -49,3 +51,38 @@ def pulse_train(f0: Tensor, sample_rate: int, start_cycles: float = 0.0) -> Tens
     kernel = 0.5 * torch.sin((harmonics + 0.5) * phase) / safe - 0.5
     kernel = torch.where(half.abs() < 1e-4, harmonics, kernel)
     return kernel * torch.sqrt(2 / harmonics)
+
+
+def periods(log_f0: Tensor, features: FeatureConfig) -> float:
+    """Periods of F0 between the first and the last of some frames, `(1, frames)`."""
+    hop_length = features.hop_length
+    samples = (log_f0.shape[-1] - 1) * hop_length
+    if samples < 1:
+        return 0.0
+    dense = upsample_log_f0(log_f0, hop_length, samples)
+    return float((dense.exp().double() / features.sample_rate).sum())
+
+
+class WhiteNoise:
+    """White noise of unit variance, read on frame by frame without its beginning.
+
+    It is the same each time, and what `Converter.synthesize` draws for a whole clip.
+
+    Args:
+        hop_length: samples in a frame.
+    """
+
+    def __init__(self, hop_length: int) -> None:
+        self._hop = hop_length
+        self._generator = torch.Generator().manual_seed(0)
+        self._first, self._kept = 0, torch.zeros(0)
+
+    def read(self, low: int, high: int) -> Tensor:
+        """Noise `(1, samples)` of frames `low` to `high`; `low` must not go back."""
+        self._kept = self._kept[(low - self._first) * self._hop :]
+        self._first = low
+        missing = (high - low) * self._hop - len(self._kept)
+        if missing > 0:
+            # drawn in multiples of 16, torch's normal numbers do not depend on how many are drawn
+            self._kept = torch.cat([self._kept, torch.randn(missing, generator=self._generator)])
+        return self._kept[None, : (high - low) * self._hop]

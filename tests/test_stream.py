@@ -1,0 +1,254 @@
+"""Conversion while somebody speaks."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import EXAMPLES
+from vc.audio import Audio, read_audio, resample, write_audio
+from vc.cli import main
+from vc.convert import Converter
+from vc.errors import AudioError, CheckpointError, VCError
+from vc.features import LogMel
+from vc.live import Exchange, run_live
+from vc.resampler import BlockResampler
+from vc.stream import Stream, stream_clip
+from vc.stream_statistics import RunningStatistics, load_usual
+
+REFERENCE = EXAMPLES / "reference.flac"
+
+
+@pytest.fixture(scope="module")
+def source() -> Audio:
+    audio = read_audio(EXAMPLES / "source.flac")
+    return Audio(audio.waveform[: 2 * audio.sample_rate], audio.sample_rate)
+
+
+@pytest.fixture(scope="module")
+def streamed(shipped: Converter, source: Audio) -> Audio:
+    return stream_clip(Stream(shipped, REFERENCE, sample_rate=16_000), source)
+
+
+def in_blocks(stream: Stream, waveform: np.ndarray, sizes: Iterator[int]) -> np.ndarray:
+    made, at = [], 0
+    while at < len(waveform):
+        block = waveform[at : at + next(sizes)]
+        made.append(stream.push(block))
+        assert made[-1].shape == block.shape
+        at += len(block)
+    return np.concatenate([*made, stream.finish()])
+
+
+def some_sizes(seed: int) -> Iterator[int]:
+    chance = np.random.default_rng(seed)
+    while True:
+        yield int(chance.integers(1, 4_000))
+
+
+@pytest.mark.parametrize("rate", [16_000, 44_100, 48_000])
+def test_as_many_samples_come_back_within_150_ms(shipped: Converter, rate: int) -> None:
+    stream = Stream(shipped, REFERENCE, sample_rate=rate)
+    assert stream.latency_s < 0.15
+    noise = np.random.default_rng(0).normal(0, 0.05, rate).astype(np.float32)
+    made = in_blocks(stream, noise, some_sizes(1))  # asserts that no block comes back shorter
+    assert len(made) == len(noise) + stream.latency_samples
+    assert np.isfinite(made).all()
+
+
+def test_sizes_of_blocks_make_no_difference(
+    shipped: Converter, source: Audio, streamed: Audio
+) -> None:
+    stream = Stream(shipped, REFERENCE, sample_rate=16_000)
+    made = in_blocks(stream, source.waveform, some_sizes(2))[stream.latency_samples :]
+    np.testing.assert_array_equal(made, streamed.waveform)
+
+
+def test_words_come_when_they_should(shipped: Converter, source: Audio, streamed: Audio) -> None:
+    whole = shipped.convert(source, REFERENCE)
+    log_mel = LogMel(shipped.features)
+    a, b = (log_mel(torch.from_numpy(x.waveform)[None])[..., 60:-10] for x in (whole, streamed))
+    distance = [float((a - b.roll(shift, -1)).abs().mean()) for shift in range(-6, 7)]
+    assert int(np.argmin(distance)) == 6, "the stream must lag as much as it says, to a frame"
+    assert len(streamed.waveform) == len(source.waveform)
+
+
+def test_what_is_said_later_changes_nothing_before(
+    shipped: Converter, source: Audio, streamed: Audio
+) -> None:
+    stream = Stream(shipped, REFERENCE, sample_rate=16_000)
+    until = 20_000
+    changed = np.concatenate([source.waveform[:until], np.zeros(len(source.waveform) - until)])
+    made = stream_clip(stream, Audio(changed.astype(np.float32), 16_000)).waveform
+    safe = until - stream.latency_samples
+    np.testing.assert_array_equal(made[:safe], streamed.waveform[:safe])
+    assert np.abs(made[until:] - streamed.waveform[until:]).max() > 0.01
+
+
+def test_loudness_follows_a_quiet_speaker(shipped: Converter, source: Audio) -> None:
+    stream = Stream(shipped, REFERENCE, sample_rate=16_000)
+    quiet = Audio(0.1 * source.waveform, 16_000)
+    made = stream_clip(stream, quiet)
+    settled = slice(16_000, None)
+    ratio = np.square(made.waveform[settled]).mean() / np.square(quiet.waveform[settled]).mean()
+    assert 0.16 < ratio < 6.3  # 8 dB, of the 20 that it began with
+
+
+def test_a_clip_of_the_speaker_settles_the_stream(shipped: Converter, source: Audio) -> None:
+    whole = shipped.convert(source, REFERENCE)
+    log_mel = LogMel(shipped.features)
+
+    def off(stream: Stream) -> float:
+        made = stream_clip(stream, source)
+        a, b = (log_mel(torch.from_numpy(x.waveform)[None])[..., 5:60] for x in (whole, made))
+        return float((a - b).abs().mean())
+
+    heard_before = Stream(shipped, REFERENCE, sample_rate=16_000, source=source)
+    assert off(heard_before) < off(Stream(shipped, REFERENCE, sample_rate=16_000))
+
+
+def test_silence_stays_silence_and_what_is_no_number_harms_nothing(shipped: Converter) -> None:
+    stream = Stream(shipped, REFERENCE, sample_rate=16_000)
+    assert np.abs(stream.push(np.zeros(16_000, np.float32))).max() < 1e-3
+    broken = np.full(4_000, np.nan, np.float32)
+    broken[::2] = np.inf
+    assert np.isfinite(stream.push(broken)).all()
+    with pytest.raises(AudioError, match="shape"):
+        stream.push(np.zeros((100, 2), np.float32))
+
+
+def test_models_and_rates_that_cannot_be_streamed_are_refused(
+    shipped: Converter, tiny: Converter
+) -> None:
+    with pytest.raises(CheckpointError, match="cannot be streamed"):
+        Stream(tiny, REFERENCE)
+    with pytest.raises(AudioError, match="44101 Hz cannot be streamed"):
+        Stream(shipped, REFERENCE, sample_rate=44_101)
+
+
+def test_a_pitch_shift_is_heard(shipped: Converter, source: Audio, streamed: Audio) -> None:
+    from vc.pitch import estimate_f0
+
+    higher = stream_clip(Stream(shipped, REFERENCE, pitch=7.0, sample_rate=16_000), source)
+
+    def median(waveform: np.ndarray) -> float:
+        f0 = estimate_f0(waveform, shipped.features)
+        return float(np.median(f0[f0 > 0]))
+
+    assert median(higher.waveform) / median(source.waveform) == pytest.approx(
+        2 ** (7 / 12), rel=0.1
+    )
+
+
+@pytest.mark.parametrize(("to_rate", "from_rate"), [(16_000, 48_000), (44_100, 16_000)])
+def test_resampled_blocks_are_the_resampled_whole(from_rate: int, to_rate: int) -> None:
+    time = np.arange(from_rate, dtype=np.float32) / from_rate
+    tone = np.sin(2 * np.pi * 440 * time).astype(np.float32)
+    resampler, sizes, made, at = BlockResampler(from_rate, to_rate), some_sizes(3), [], 0
+    while at < len(tone):
+        block = tone[at : at + next(sizes)]
+        made.append(resampler.push(block))
+        at += len(block)
+        lag_s = at / from_rate - sum(map(len, made)) / to_rate
+        assert lag_s <= resampler.delay_s
+    got = np.concatenate(made)
+    wanted = resample(tone, from_rate, to_rate)[: len(got)]
+    assert np.abs(got - wanted)[200:-200].max() < 2e-3
+
+
+def test_statistics_move_from_the_usual_to_what_is_heard(shipped: Converter) -> None:
+    assert shipped.folder is not None
+    usual = load_usual(shipped.folder / "stream.safetensors", shipped.model_sha256)
+    running = RunningStatistics(usual[1], frames=50, horizon=1_000)
+    np.testing.assert_allclose(running.statistics.mean, usual[1].mean)
+    x = 3 + 2 * torch.randn(1, usual[1].mean.shape[1], 2_000)
+    for part in x.split(7, dim=-1):
+        running.push(part)
+    assert (running.statistics.mean - 3).abs().mean() < 0.3
+    assert (running.statistics.variance.sqrt() - 2).abs().mean() < 0.3
+    with pytest.raises(CheckpointError, match="another model"):
+        load_usual(shipped.folder / "stream.safetensors", "0" * 64)
+
+
+class Loopback:
+    """A sound card that hears a waveform and keeps what it is told to play."""
+
+    def __init__(self, waveform: np.ndarray, until: threading.Event, patient: bool) -> None:
+        self.waveform, self.until, self.patient = waveform, until, patient
+        self.played: list[np.ndarray] = []
+
+    @contextlib.contextmanager
+    def run(self, exchange: Exchange, sample_rate: int, block: int) -> Iterator[None]:
+        def play() -> None:
+            for at in range(0, len(self.waveform) - block + 1, block):
+                self.played.append(exchange(self.waveform[at : at + block]))
+                if self.patient:  # a worker that is never late, however slow the machine
+                    threading.Event().wait(0.05)
+            self.until.set()
+
+        thread = threading.Thread(target=play)
+        thread.start()
+        yield
+        thread.join()
+
+
+class Echo:
+    """A stream that gives back what it is given, slowly or not at all."""
+
+    sample_rate, latency_s = 16_000, 0.0
+
+    def __init__(self, fail: bool = False) -> None:
+        self.fail = fail
+
+    def push(self, waveform: np.ndarray) -> np.ndarray:
+        if self.fail:
+            raise AudioError("stream: broken")
+        return waveform
+
+
+def test_what_the_microphone_hears_is_played_a_block_later() -> None:
+    ended, said = threading.Event(), np.arange(6_400, dtype=np.float32)
+    card = Loopback(said, ended, patient=True)
+    report = run_live(Echo(), card, ended, block=640)  # type: ignore[arg-type]
+    played = np.concatenate(card.played)
+    begin = 640 * (1 + report.late)
+    np.testing.assert_array_equal(played[begin : begin + 640], said[:640])
+    assert report.blocks == 10
+
+
+def test_a_hurried_sound_card_never_waits_and_nothing_is_lost_for_good(
+    shipped: Converter, source: Audio
+) -> None:
+    ended = threading.Event()
+    card = Loopback(source.waveform[:16_000], ended, patient=False)
+    stream = Stream(shipped, REFERENCE, sample_rate=16_000)
+    report = run_live(stream, card, ended, block=512)
+    assert report.blocks == 31 == len(card.played)
+    assert 0 < report.late <= 31  # it asked faster than anyone can convert
+
+
+def test_failures_of_the_worker_reach_the_caller() -> None:
+    ended = threading.Event()
+    card = Loopback(np.zeros(6_400, np.float32), ended, patient=False)
+    with pytest.raises(VCError, match="broken"):
+        run_live(Echo(fail=True), card, ended, block=640)  # type: ignore[arg-type]
+
+
+def test_vc_live_from_file_to_file(
+    tmp_path: Path, source: Audio, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoken, played = tmp_path / "spoken.wav", tmp_path / "played.wav"
+    write_audio(spoken, source)
+    arguments = ["live", str(REFERENCE), "--from-file", str(spoken)]
+    assert main([*arguments, "--to-file", str(played)]) == 0
+    assert len(read_audio(played).waveform) == len(source.waveform)
+    assert main(arguments) == 2
+    assert "belong together" in capsys.readouterr().err
+    assert main(["live"]) == 2
+    assert "at least one reference" in capsys.readouterr().err
