@@ -4,7 +4,8 @@
 
 Prints the real-time factor (seconds of work a second of audio; the median of several warm runs) of
 every stage and of the whole; of Griffin-Lim; of HuBERT-Base and WavLM-Large front ends with a
-HiFi-GAN V1 vocoder; how time and peak memory grow with the length; and how long `vc --help` takes.
+HiFi-GAN V1 vocoder; how time and peak memory grow with the length, and time with the number of
+references and of clips in a batch; and how long `vc --help` and a whole `vc convert` take.
 The others have their published sizes and random weights: time does not depend on weights. They
 lack an F0 track, a speaker encoder and anything else around their networks, so the ratios are
 lower bounds.
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +33,7 @@ from torchaudio.models import hubert_base, wavlm_large
 import vc
 from vc.audio import Audio, normalize_level, read_audio, resample, write_audio
 from vc.blockwise import convert_file
+from vc.convert import Converter
 from vc.model.autoencoder import Latent
 from vc.pitch import estimate_f0, interpolate_log_f0
 from vc.vocoder.griffin_lim import griffin_lim
@@ -169,6 +172,31 @@ def time_others(seconds: float) -> dict[str, float]:
     return result
 
 
+def time_growth(seconds: float) -> dict[str, float]:
+    """Seconds to listen to several references, and of the networks for each clip of a batch."""
+    converter = vc.load()
+    clip = speech(seconds, converter.features.sample_rate)
+    result = {}
+    for count in (1, 5, 20):
+        listen = partial(converter.voice, [clip] * count)
+        result[f"listen to {count} references"] = median_seconds(listen)
+    for count in (1, 4, 16):
+        batch = torch.from_numpy(clip.waveform).repeat(count, 1)
+        spent = median_seconds(partial(run_networks, converter, converter.log_mel(batch)))
+        result[f"networks, each of {count} clips at once"] = spent / count
+    return result
+
+
+def run_networks(converter: Converter, log_mel: Tensor) -> Tensor:
+    """Log-mels `(batch, n_mels, frames)` to waveforms, at a constant pitch."""
+    latent = converter.autoencoder.encode(log_mel)
+    log_f0, voiced = torch.full_like(log_mel[:, 0], 5.0), torch.ones_like(log_mel[:, 0])
+    decoded = converter.autoencoder.decode(latent, log_f0, voiced)
+    assert converter.vocoder is not None
+    noise = torch.randn(len(log_mel), log_mel.shape[-1] * converter.features.hop_length)
+    return converter.vocoder(decoded, log_f0, voiced, noise)
+
+
 def one_length(seconds: float) -> None:
     """Convert a clip of a length, in a process of its own; print seconds and peak memory in MB."""
     with tempfile.TemporaryDirectory() as name:
@@ -204,6 +232,7 @@ def main() -> None:
     with torch.inference_mode(), tempfile.TemporaryDirectory() as folder:
         ours = time_ours(options.seconds, Path(folder))
         others = time_others(options.seconds)
+        growth = time_growth(options.seconds)
     print(f"{'':40s} real-time factor")
     for name, spent in (ours | others).items():
         print(f"{name:40s} {spent / options.seconds:16.4f}")
@@ -221,12 +250,19 @@ def main() -> None:
         answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         elapsed, memory = (float(number) for number in answer.split())
         print(f"{length:10g} {elapsed:10.2f} {elapsed / length:18.4f} {memory:17.0f}")
-    help_s = median_seconds(
-        lambda: subprocess.run(
-            [sys.executable, "-m", "vc", "--help"], check=True, capture_output=True
-        )
-    )
-    print(f"\nvc --help: {help_s:.2f} s")
+    print()
+    for name, spent in growth.items():
+        print(f"{name:40s} {spent:10.3f} s")
+    with tempfile.TemporaryDirectory() as folder:
+        clips = [str(EXAMPLES / "source.flac"), str(EXAMPLES / "reference.flac")]
+        for name, arguments in (
+            ("vc --help", ["--help"]),
+            ("vc convert, the 6 s example", ["convert", *clips, "-o", f"{folder}/out.wav"]),
+        ):
+            command = [sys.executable, "-m", "vc", *arguments]
+            run = partial(subprocess.run, command, check=True, capture_output=True)
+            spent = median_seconds(run)
+            print(f"{name:40s} {spent:10.2f} s")
 
 
 if __name__ == "__main__":

@@ -8,11 +8,14 @@ fast. `benchmarks/pitch.py` compares them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn import functional
 
 from vc.audio import Waveform
 from vc.config import FeatureConfig
@@ -23,8 +26,8 @@ FloatArray = npt.NDArray[np.float32]
 _SILENCE_THRESHOLD = 0.03  # of the clip's peak
 _VOICING_THRESHOLD = 0.45
 _OCTAVE_COST = 0.01
-_OCTAVE_JUMP_COST = 0.35
-_VOICING_COST = 0.14
+OCTAVE_JUMP_COST = 0.35
+VOICING_COST = 0.14
 _REFERENCE_STEP_S = 0.01
 _CANDIDATES = 8
 _OVERSAMPLING = 2
@@ -38,6 +41,13 @@ class PitchRange(NamedTuple):
     spread: float
 
 
+class Candidates(NamedTuple):
+    """What each frame's F0 may be; the first candidate is "unvoiced"."""
+
+    f0: Tensor  # (batch, frames, candidates) in Hz, 0 for unvoiced and for none
+    strength: Tensor  # (batch, frames, candidates), -inf for none
+
+
 def estimate_f0(waveform: Waveform, config: FeatureConfig, peak: float | None = None) -> FloatArray:
     """F0 in Hz for each mel frame, `(frames,)`; 0 where the frame is unvoiced.
 
@@ -47,105 +57,138 @@ def estimate_f0(waveform: Waveform, config: FeatureConfig, peak: float | None = 
         peak: largest deviation of a sample from the mean, beside which frames are silent; give
             the whole clip's where `waveform` is a part of one.
     """
-    if peak is None:
-        peak = float(np.abs(waveform - waveform.mean()).max(initial=0.0))
-    step = 1 / (_OVERSAMPLING * config.sample_rate)  # seconds between lags
-    shortest, longest = int(1 / (config.f0_max * step)), int(1 / (config.f0_min * step))
-    found = [
-        (*_candidates(correlation[:, : longest + 2], shortest), loudness)
-        for correlation, loudness in _autocorrelation(waveform, config, peak)
-    ]
-    lags, strengths, loudness = (np.concatenate(part) for part in zip(*found, strict=True))
-    periods = lags * step
-    # a shorter period explains the same autocorrelation better
-    bonus = _OCTAVE_COST * np.log2(np.maximum(periods, step) * config.f0_min)
-    strengths = np.where(lags > 0, strengths - bonus, -np.inf)
-    quietness = loudness / _SILENCE_THRESHOLD * (1 + _VOICING_THRESHOLD)
-    unvoiced = _VOICING_THRESHOLD + np.maximum(0.0, 2 - quietness)
-    f0 = np.where(lags > 0, 1 / np.maximum(periods, step), 0.0)
-    f0 = np.concatenate([np.zeros((len(f0), 1)), f0], axis=1)  # the first candidate is "unvoiced"
-    strengths = np.concatenate([unvoiced[:, None], strengths], axis=1)
-    frame_s = config.hop_length / config.sample_rate
-    best = _best_path(f0, strengths, _REFERENCE_STEP_S / frame_s)
-    return f0[np.arange(len(f0)), best].astype(np.float32)
+    with torch.inference_mode():
+        samples = torch.from_numpy(np.ascontiguousarray(waveform, np.float32))[None]
+        clip_peak = _clip_peak(samples, peak)
+        # some seconds at a time: all lags of a long clip would fill the memory
+        pieces = _windows(samples, config).split(_FRAMES_AT_ONCE, dim=1)
+        found = [_candidates(piece, clip_peak, config) for piece in pieces]
+        f0, strength = (
+            torch.cat(part, dim=1)[0].double().numpy() for part in zip(*found, strict=True)
+        )
+    return _best_path(f0, strength, config)
 
 
-def _autocorrelation(
-    waveform: Waveform, config: FeatureConfig, clip_peak: float
-) -> Iterator[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
-    """Normalised autocorrelation `(frames, lags)` and loudness `(frames,)` beside `clip_peak`.
+def pitch_candidates(
+    waveform: Tensor, config: FeatureConfig, peak: float | None = None
+) -> Candidates:
+    """The best candidates of each frame by themselves.
 
-    A piece of some seconds at a time: all lags of a long clip would fill the memory.
-
-    A window of three longest periods is taken out of each frame; dividing by the window's own
-    autocorrelation undoes the fading that windowing gives to long lags.
+    Args:
+        waveform: `(batch, samples)`.
+        config: as in `estimate_f0`.
+        peak: as in `estimate_f0`.
     """
+    return _candidates(_windows(waveform, config), _clip_peak(waveform, peak), config)
+
+
+def _clip_peak(waveform: Tensor, peak: float | None) -> Tensor:
+    if peak is not None:
+        return waveform.new_tensor(peak)
+    return (waveform - waveform.mean(dim=-1, keepdim=True)).abs().amax(dim=-1)[:, None]
+
+
+def _windows(waveform: Tensor, config: FeatureConfig) -> Tensor:
+    """Three longest periods around each frame, `(batch, frames, samples)`: a view, no copy."""
     length = round(3 * config.sample_rate / config.f0_min)
-    frames = len(waveform) // config.hop_length + 1
-    padded = np.pad(waveform, (length // 2, length))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, length)
-    windows = windows[: frames * config.hop_length : config.hop_length]
-    taper = np.hanning(length).astype(np.float32)
+    padded = functional.pad(waveform, (length // 2, length - length // 2))
+    return padded.unfold(-1, length, config.hop_length)
+
+
+def _candidates(windows: Tensor, clip_peak: Tensor, config: FeatureConfig) -> Candidates:
+    step = 1 / (_OVERSAMPLING * config.sample_rate)  # seconds between lags
+    windows = windows - windows.mean(dim=-1, keepdim=True)
+    correlation = _autocorrelation(windows, longest=int(1 / (config.f0_min * step)) + 2)
+    lags, heights = _peaks(correlation, shortest=int(1 / (config.f0_max * step)))
+    periods = lags.clamp(min=1.0) * step
+    # a shorter period explains the same autocorrelation better
+    heights = heights - _OCTAVE_COST * torch.log2(periods * config.f0_min)
+    none = lags == 0
+    strength = heights.masked_fill(none, -math.inf)
+    f0 = (1 / periods).masked_fill(none, 0.0)
+    loudness = windows.abs().amax(dim=-1) / clip_peak.clamp(min=1e-5)
+    quietness = loudness / _SILENCE_THRESHOLD * (1 + _VOICING_THRESHOLD)
+    unvoiced = _VOICING_THRESHOLD + (2 - quietness).clamp(min=0.0)[..., None]  # (B, T, 1)
+    f0 = torch.cat([torch.zeros_like(unvoiced), f0], dim=-1)
+    return Candidates(f0, torch.cat([unvoiced, strength], dim=-1))
+
+
+def _autocorrelation(windows: Tensor, longest: int) -> Tensor:
+    """Normalised autocorrelation `(batch, frames, lags)` of windows `(batch, frames, samples)`.
+
+    Dividing by the taper's own autocorrelation undoes the fading that it gives to long lags.
+    """
+    length = windows.shape[-1]
+    turns = torch.arange(length, device=windows.device) / (length - 1)
+    taper = 0.5 - 0.5 * torch.cos(2 * math.pi * turns)  # Hann's
     n_fft = 1 << (2 * length - 1).bit_length()
 
-    def correlate(x: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        power = np.abs(np.fft.rfft(x, n_fft, axis=-1)) ** 2
-        # a longer inverse transform interpolates between the lags
-        return np.fft.irfft(power, _OVERSAMPLING * n_fft, axis=-1)
+    def correlate(x: Tensor) -> Tensor:
+        """The inverse transform of the power; longer, since that interpolates between the lags.
+
+        Power is real and even, so a forward transform of one half of it does the same.
+        """
+        spectrum = torch.fft.rfft(x, n_fft)
+        power = spectrum.real.square() + spectrum.imag.square()
+        twice = torch.fft.rfft(power, _OVERSAMPLING * n_fft).real
+        return (2 * twice - power[..., :1])[..., :longest]
 
     of_window = correlate(taper)
-    lags = _OVERSAMPLING * length // 2
-    for first in range(0, len(windows), _FRAMES_AT_ONCE):
-        piece = windows[first : first + _FRAMES_AT_ONCE]
-        piece = piece - piece.mean(axis=1, keepdims=True)
-        peak = np.abs(piece).max(axis=1)
-        of_signal = correlate(piece * taper)[:, :lags]
-        of_signal /= np.maximum(of_signal[:, :1], 1e-12)
-        yield of_signal / (of_window[:lags] / of_window[0]), peak / max(clip_peak, 1e-5)
+    of_signal = correlate(windows * taper)
+    of_signal = of_signal / of_signal[..., :1].clamp(min=1e-12)
+    return of_signal * (of_window[0] / of_window)
 
 
-def _candidates(
-    correlation: npt.NDArray[np.float64], shortest: int
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _peaks(correlation: Tensor, shortest: int) -> tuple[Tensor, Tensor]:
     """The strongest local maxima of each frame beyond lag `shortest`: lags (0: none), heights."""
-    left, middle, right = correlation[:, :-2], correlation[:, 1:-1], correlation[:, 2:]
+    left, middle, right = correlation[..., :-2], correlation[..., 1:-1], correlation[..., 2:]
     is_peak = (middle > left) & (middle >= right) & (middle > 0.5 * _VOICING_THRESHOLD)
-    is_peak[:, : max(0, shortest - 1)] = False
-    heights = np.where(is_peak, middle, 0.0)
-    count = min(_CANDIDATES, heights.shape[1])
-    best = np.argpartition(-heights, count - 1, axis=1)[:, :count]
-    rows = np.arange(len(best))[:, None]
-    a, b, c = left[rows, best], middle[rows, best], right[rows, best]
-    curvature = np.minimum(a - 2 * b + c, -1e-12)
+    is_peak = is_peak & (torch.arange(middle.shape[-1], device=middle.device) >= shortest - 1)
+    count = min(_CANDIDATES, middle.shape[-1])
+    heights, best = middle.masked_fill(~is_peak, 0.0).topk(count, dim=-1)
+    a, b, c = (neighbour.gather(-1, best) for neighbour in (left, middle, right))
+    curvature = (a - 2 * b + c).clamp(max=-1e-12)
     offset = 0.5 * (a - c) / curvature  # of a parabola through the three points
     height = b - 0.25 * (a - c) * offset
-    found = heights[rows, best] > 0
     # noise can correlate above 1 where the window's own correlation is small
-    height = np.where(height > 1, 1 / np.maximum(height, 1), height)
-    return np.where(found, best + 1 + offset, 0.0), np.where(found, height, 0.0)
+    height = torch.where(height > 1, 1 / height.clamp(min=1.0), height)
+    none = heights == 0
+    return (best + 1 + offset).masked_fill(none, 0.0), height.masked_fill(none, 0.0)
 
 
 def _best_path(
-    f0: npt.NDArray[np.float64], strengths: npt.NDArray[np.float64], step: float
-) -> npt.NDArray[np.intp]:
-    """The candidate of each frame that makes the strongest path with the fewest jumps (Viterbi)."""
+    f0: npt.NDArray[np.float64], strengths: npt.NDArray[np.float64], config: FeatureConfig
+) -> FloatArray:
+    """F0 along the strongest path with the fewest jumps (Viterbi), `(frames,)`.
+
+    Args:
+        f0: `(frames, candidates)`.
+        strengths: the same shape.
+        config: gives the time between frames.
+    """
     voiced = f0 > 0
     log_f0 = np.log2(np.where(voiced, f0, 1.0))
+    before, after = (slice(None, -1), slice(None), None), (slice(1, None), None)
+    jump = OCTAVE_JUMP_COST * np.abs(log_f0[before] - log_f0[after])
+    switch = VOICING_COST * (voiced[before] != voiced[after])
+    # (frames - 1, candidates before, candidates after)
+    costs = cost_scale(config) * np.where(voiced[before] & voiced[after], jump, switch)
     arrived = np.zeros(f0.shape, dtype=np.intp)
-    columns = np.arange(f0.shape[1])
-    total = strengths[0].copy()
+    total = strengths[0]
     for t in range(1, len(f0)):
-        both = voiced[t - 1][:, None] & voiced[t][None, :]
-        jump = _OCTAVE_JUMP_COST * np.abs(log_f0[t - 1][:, None] - log_f0[t][None, :])
-        switch = _VOICING_COST * (voiced[t - 1][:, None] != voiced[t][None, :])
-        reached = total[:, None] - step * np.where(both, jump, switch)
+        reached = total[:, None] - costs[t - 1]
         arrived[t] = reached.argmax(axis=0)
-        total = reached[arrived[t], columns] + strengths[t]
+        total = reached.max(axis=0) + strengths[t]
     path = np.empty(len(f0), dtype=np.intp)
     path[-1] = int(total.argmax())
     for t in range(len(f0) - 1, 0, -1):
         path[t - 1] = arrived[t, path[t]]
-    return path
+    return f0[np.arange(len(f0)), path].astype(np.float32)
+
+
+def cost_scale(config: FeatureConfig) -> float:
+    """What the costs of changes between frames are multiplied by."""
+    return _REFERENCE_STEP_S * config.frame_rate
 
 
 def interpolate_log_f0(f0: FloatArray, fallback_hz: float = 150.0) -> FloatArray:

@@ -18,6 +18,7 @@ from vc.cli.codes import add_compress, add_decode, add_decompress, add_encode
 from vc.cli.convert import add_convert, add_denoise
 from vc.cli.demo import add_demo
 from vc.cli.evaluate import add_evaluate, add_probe
+from vc.cli.export import add_export
 from vc.cli.info import add_info
 from vc.cli.live import add_live
 from vc.cli.train import add_prepare, add_train
@@ -38,6 +39,7 @@ _IN_THE_ORDER_OF_HELP = (
     add_demo,
     add_batch,
     add_info,
+    add_export,
     add_prepare,
     add_train,
     add_evaluate,

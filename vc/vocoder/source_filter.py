@@ -71,10 +71,10 @@ class SourceFilterVocoder(nn.Module):
         batch, frames, _ = y.shape
         y = y.reshape(batch, frames * self.steps_per_frame, 3, self.bins).permute(2, 0, 3, 1)
         envelope = (self.get_buffer("mel_inverse") @ log_mel.float().exp()).clamp(min=1e-5).log()
-        envelope = torch.repeat_interleave(envelope, self.steps_per_frame, dim=-1)
+        envelope = _hold(envelope, self.steps_per_frame)
         pulse, noise = envelope + y[0], envelope + y[1]
         if not self.training:
-            voiced = torch.repeat_interleave(voiced, self.steps_per_frame, dim=-1).unsqueeze(1)
+            voiced = _hold(voiced, self.steps_per_frame).unsqueeze(1)
             pulse = pulse + voiced * self._below(self.config.clarity_pulse_db)
             noise = noise + voiced * self._below(self.config.clarity_noise_db)
         return pulse.clamp(max=_LOG_GAIN_LIMIT), noise.clamp(max=_LOG_GAIN_LIMIT), y[2]
@@ -138,3 +138,8 @@ class SourceFilterVocoder(nn.Module):
             return_complex=True,
         )
         return spectrum[..., :-1] / self.config.n_fft**0.5
+
+
+def _hold(x: Tensor, steps: int) -> Tensor:
+    """Repeat each frame of `(..., frames)`; `repeat_interleave`, in a form that can be exported."""
+    return x.unsqueeze(-1).expand(*x.shape, steps).flatten(-2)

@@ -1,0 +1,53 @@
+"""Convert a clip with ONNX Runtime and NumPy alone; neither PyTorch nor vc is imported.
+
+python recipes/onnx/convert.py EXPORT source.wav reference.wav converted.wav
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import soundfile
+
+
+def run(graph: str, *inputs: np.ndarray) -> Any:
+    """The outputs of one of the exported graphs."""
+    session = onnxruntime.InferenceSession(folder / f"{graph}.onnx")
+    values = (np.asarray(value, np.float32) for value in inputs)
+    return session.run(None, dict(zip([i.name for i in session.get_inputs()], values, strict=True)))
+
+
+def powers(waveform: np.ndarray) -> tuple[np.ndarray, np.floating]:
+    """Mean squares of frames (20 ms, every 10 ms), and their mean over speech, without pauses."""
+    frames = np.lib.stride_tricks.sliding_window_view(waveform.astype(float), 320)[::160]
+    squares = (frames**2).mean(axis=1)
+    loud = squares[squares > 1e-5 * squares.max()]
+    return squares, loud[loud > 0.1 * loud.mean()].mean()
+
+
+def features(waveform: np.ndarray, speech: np.floating) -> Any:
+    """Log-mel `(1, 80, frames)` and F0 `(1, frames)` of a clip that is brought to -26 dBFS."""
+    return run("features", waveform[None] * np.sqrt(10**-2.6 / speech))
+
+
+folder, *paths, output = (Path(argument) for argument in sys.argv[1:])
+clips = [soundfile.read(path, dtype="float32") for path in paths]
+assert all(rate == 16_000 and clip.ndim == 1 for clip, rate in clips), "make both mono at 16 kHz"
+(source, _), (reference, _) = clips
+(_, loudness), (squares, reference_loudness) = powers(source), powers(reference)
+spoken = np.flatnonzero(squares > 1e-3 * reference_loudness)  # silent edges are cut, but for 50 ms
+reference = reference[max(0, 160 * spoken[0] - 800) : 160 * spoken[-1] + 1120]
+log_mel, f0 = features(source, loudness)
+reference_log_mel, reference_f0 = features(reference, reference_loudness)
+voiced = f0 > 0
+heard = np.log(f0[voiced])  # moved to the reference's median, and drawn through the gaps
+moved = heard + np.median(np.log(reference_f0[reference_f0 > 0])) - np.median(heard)
+log_f0 = np.interp(np.arange(voiced.size), np.flatnonzero(voiced), moved)[None]
+(content,), (speaker,) = run("content_encoder", log_mel), run("speaker_encoder", reference_log_mel)
+(decoded,) = run("decoder", content, speaker, log_f0, voiced)
+noise = np.random.default_rng(0).standard_normal((1, 256 * voiced.size))
+converted = run("vocoder", decoded, log_f0, voiced, noise)[0][0, : source.size]
+converted = converted * np.sqrt(loudness / powers(converted)[1])  # as loud as the source
+soundfile.write(output, converted / max(1.0, np.abs(converted).max() / 0.99), 16_000)

@@ -1,0 +1,192 @@
+"""Export: the whole model as ONNX graphs, for programs without PyTorch.
+
+Five graphs make a conversion: features, content encoder, speaker encoder, decoder and vocoder; the
+number of clips and their length are free in each. Beside them `export.json` says what they were
+made from. `recipes/onnx/convert.py` converts with them, ONNX Runtime and NumPy alone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim
+
+import vc
+from vc.config import to_dict
+from vc.convert import Converter
+from vc.errors import CheckpointError, VCError
+from vc.exportable import (
+    ExportableContentEncoder,
+    ExportableDecoder,
+    ExportableFeatures,
+    ExportableSpeakerEncoder,
+    ExportableVocoder,
+)
+
+FORMAT_VERSION = 1
+DESCRIPTION_FILE = "export.json"
+
+_BATCH, _FRAMES = 2, 101  # of the clips that are traced; odd, so that no stride seems to divide it
+
+
+class Graph(NamedTuple):
+    """One file of an export."""
+
+    name: str
+    module: nn.Module
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class Input(NamedTuple):
+    """What a graph is given."""
+
+    example: Tensor
+    free: dict[int, Dim]  # the axes that may have any size
+
+
+def export_onnx(converter: Converter, folder: str | os.PathLike[str]) -> list[Path]:
+    """Write a folder of ONNX graphs, whole or not at all.
+
+    Args:
+        converter: with a neural vocoder.
+        folder: new, or an earlier export, which is replaced.
+
+    Returns:
+        The files.
+
+    Raises:
+        VCError: packages are missing, or the folder holds something else or cannot be written.
+        CheckpointError: the model has no neural vocoder.
+    """
+    folder = Path(folder)
+    check_exportable_to(folder)
+    beside = folder.with_name(f".{folder.name}.new")
+    try:
+        shutil.rmtree(beside, ignore_errors=True)  # of an export that was killed
+        beside.mkdir()
+        _write_all(converter, beside)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(beside, folder)
+    except OSError as error:
+        raise VCError(f"{folder}: cannot be written ({error.strerror})") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return sorted(folder.iterdir())
+
+
+def check_exportable_to(folder: Path) -> None:
+    """Refuse a folder before any work is done for it.
+
+    Raises:
+        VCError: see `export_onnx`.
+    """
+    if find_spec("onnx") is None or find_spec("onnxscript") is None:
+        raise VCError("exporting needs ONNX; install it with: pip install 'vc[export]'")
+    if folder.is_file():
+        raise VCError(f"{folder}: is a file; name a folder")
+    if not folder.absolute().parent.is_dir():
+        raise VCError(f"{folder}: folder {folder.parent} does not exist; create it first")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / DESCRIPTION_FILE).is_file():
+        raise VCError(f"{folder}: holds something other than an export; name another folder")
+
+
+def _write_all(converter: Converter, folder: Path) -> None:
+    inputs = example_inputs(converter)
+    for graph in graphs(converter):
+        given = [inputs[name] for name in graph.inputs]
+        with _quiet():
+            program = torch.onnx.export(
+                graph.module.eval(),
+                tuple(one.example for one in given),
+                input_names=graph.inputs,
+                output_names=graph.outputs,
+                dynamic_shapes=tuple(one.free for one in given),
+                dynamo=True,
+                verbose=False,
+            )
+        assert program is not None
+        program.save(folder / f"{graph.name}.onnx", external_data=False)
+    description = {
+        "format_version": FORMAT_VERSION,
+        "package_version": vc.__version__,
+        "model": converter.model_sha256,
+        "features": to_dict(converter.features),
+    }
+    text = json.dumps(description, indent=2) + "\n"
+    (folder / DESCRIPTION_FILE).write_text(text, encoding="utf-8")
+
+
+def graphs(converter: Converter) -> list[Graph]:
+    """What is exported of a converter.
+
+    Raises:
+        CheckpointError: it has no neural vocoder.
+    """
+    if converter.vocoder is None:
+        raise CheckpointError("a model without a neural vocoder cannot be exported")
+    model, pitch = converter.autoencoder, ("log_f0", "voiced")
+    return [
+        Graph("features", ExportableFeatures(converter.log_mel), ("waveform",), ("log_mel", "f0")),
+        Graph("content_encoder", ExportableContentEncoder(model), ("log_mel",), ("content",)),
+        Graph(
+            "speaker_encoder",
+            ExportableSpeakerEncoder(model),
+            ("log_mel",),
+            ("speaker_embedding",),
+        ),
+        Graph(
+            "decoder",
+            ExportableDecoder(model),
+            ("content", "speaker_embedding", *pitch),
+            ("log_mel",),
+        ),
+        Graph(
+            "vocoder",
+            ExportableVocoder(converter.vocoder),
+            ("log_mel", *pitch, "noise"),
+            ("waveform",),
+        ),
+    ]
+
+
+def example_inputs(converter: Converter) -> dict[str, Input]:
+    """One of each input, of the shape that it has for two clips."""
+    config, hop = converter.autoencoder.config, converter.features.hop_length
+    batch, frames = Dim("batch"), Dim("frames")
+    content_frames = frames if config.content_stride == 1 else Dim("content_frames")
+    content = torch.zeros(_BATCH, config.content_dim, -(-_FRAMES // config.content_stride))
+    return {
+        "waveform": Input(torch.zeros(_BATCH, _FRAMES * hop), {0: batch, 1: Dim("samples")}),
+        "log_mel": Input(torch.zeros(_BATCH, config.n_mels, _FRAMES), {0: batch, 2: frames}),
+        "content": Input(content, {0: batch, 2: content_frames}),
+        "speaker_embedding": Input(torch.zeros(_BATCH, config.embedding_dim), {0: batch}),
+        # two tensors: one that was given twice would become one input
+        "log_f0": Input(torch.zeros(_BATCH, _FRAMES), {0: batch, 1: frames}),
+        "voiced": Input(torch.zeros(_BATCH, _FRAMES), {0: batch, 1: frames}),
+        "noise": Input(torch.zeros(_BATCH, _FRAMES * hop), {0: batch, 1: hop * frames}),
+    }
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's remarks on its own inner workings."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
