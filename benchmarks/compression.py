@@ -1,13 +1,14 @@
 """Bits a second against quality: `vc compress` beside Opus and Codec 2.
 
-    python benchmarks/compression.py CORPORA/test_pairs.tsv -o docs/compression.png
+    python -m benchmarks.compression CORPORA/test_pairs.tsv -o docs/compression.png
 
 Sources of a table of pairs, the same number of each set. Opus needs `opusenc` and `opusdec`
 (Debian: opus-tools), Codec 2 `c2enc` and `c2dec` (codec2, 8 kHz); what is not installed is left
 out. Needs the extras `eval` and `compress`. Bits are those of the frames (Opus without its
 container); whole files are given beside them.
 
-Words are pocketsphinx's, against what it hears in the original, on the English sets only.
+Words are pocketsphinx's, against what it hears in the original, on the English sets only. After the
+table, neighbours in rate are compared clip by clip.
 """
 
 from __future__ import annotations
@@ -48,6 +49,12 @@ LONGEST_S = 8.0
 ENGLISH = ("english", "five-references")  # names of sets that contain one of these
 CODEC2_MODES = ("700C", "1300", "1400", "2400", "3200")
 OPUS_KBPS = (6,)
+NEIGHBOURS = (  # in bits a second, ours first
+    ("ours, low", "Codec 2 700C"),
+    ("ours, low", "Codec 2 3200"),
+    ("ours, medium", "Codec 2 1300"),
+    ("ours, high", "Codec 2 2400"),
+)
 MEASURES = ("CER", "P.808", "OVRL", "likeness", "log-F0 corr.", "STOI", "PESQ-WB")
 
 
@@ -198,6 +205,7 @@ def main() -> None:
             )
     scores = {name: np.array(row) for name, row in rows.items()}
     show(scores)
+    compare(scores)
     if options.output:
         plot(scores, options.output)
 
@@ -223,6 +231,24 @@ def show(scores: dict[str, np.ndarray]) -> None:
             else:
                 cells.append(f"{figure.mean:.2f}")
         print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+def compare(scores: dict[str, np.ndarray]) -> None:
+    """Differences clip by clip of codecs that need about as many bits."""
+    print()
+    for mine, other in NEIGHBOURS:
+        if other in scores:
+            differences = (scores[mine] - scores[other]).T
+            cells = []
+            for column, unit in ((3, ""), (2, " points"), (5, "")):
+                figure = summarize_values((100 if unit else 1) * differences[column])
+                if figure is not None:
+                    digits = 0 if unit else 2
+                    cells.append(
+                        f"{MEASURES[column - 2]} {figure.mean:+.{digits}f}{unit} "
+                        f"({figure.low:+.{digits}f} to {figure.high:+.{digits}f})"
+                    )
+            print(f"{mine} against {other}: {', '.join(cells)}")
 
 
 def plot(scores: dict[str, np.ndarray], path: Path) -> None:

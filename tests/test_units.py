@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from vc.convert import SHIPPED, Converter
 from vc.errors import CheckpointError, UnitsError
 from vc.model.unit_coder import UnitCoder
 from vc.pitch import estimate_f0, pitch_range
+from vc.unit_tables import load_tables, save_tables
 from vc.unit_tree import bracketed, grow_trees, learn_merges
 from vc.units import (
     UnitModel,
@@ -23,6 +26,7 @@ from vc.units import (
     encode_units,
     format_units,
     load_unit_model,
+    load_units,
     parse_units,
     spread_pitch,
     unit_log_f0,
@@ -99,7 +103,7 @@ def test_an_edited_text_is_spoken(shipped: Converter, model: UnitModel, units: U
         ("7:0", "at least 1 frame"),
         ("7:1:+40", "36 semitones"),
         ("7:1:nan", "should be unit:frames"),
-        ("7:2 7:999999", "line 5: here it gets longer than 10 minutes"),
+        ("7:2 7:999999", "line 5: here it gets longer than 5 minutes"),
         ("(7:2", "not closed"),
         ("7:2)", "line 5: a bracket closes"),
         ("# nothing", "no units after the head"),
@@ -188,6 +192,42 @@ def test_more_codes_say_more(shipped: Converter, model: UnitModel) -> None:
     assert errors[0] < 0.7  # of a variance of 1
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("first", lambda counts: counts[:, :-1]),
+        ("second", lambda counts: 0 * counts),
+        ("later", lambda counts: counts.astype(np.int64)),
+        ("classes", lambda kinds: kinds + 200),
+        ("voice", lambda voice: voice * np.float32("nan")),
+        ("voicing", lambda counts: counts[:, :0]),
+        ("merges", lambda merges: merges + np.uint16(1024)),
+        ("pitch", lambda counts: counts[0, 0]),
+    ],
+)
+def test_damaged_tables_are_refused(
+    shipped: Converter, model: UnitModel, tmp_path: Path, name: str, change: Callable
+) -> None:
+    tables = replace(model.tables, **{name: change(getattr(model.tables, name))})
+    place = (model.coder.config, shipped.features, shipped.autoencoder.config.embedding_dim)
+    save_tables(tmp_path / "tables", tables, "model")
+    with pytest.raises(CheckpointError, match="damaged; copy"):
+        load_tables(tmp_path / "tables", "model", *place)
+    save_tables(tmp_path / "tables", model.tables, "model")
+    load_tables(tmp_path / "tables", "model", *place)
+    with pytest.raises(CheckpointError, match="another model"):
+        load_tables(tmp_path / "tables", "other", *place)
+    with pytest.raises(CheckpointError, match="missing"):
+        load_tables(tmp_path / "no", "model", *place)
+
+
+def test_what_is_no_text_is_not_read_as_units(model: UnitModel, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"vc units 1\n\xff\xfe")
+    for path in (tmp_path / "a", tmp_path, tmp_path / "no", Path("/dev/zero"), Path("a\0b")):
+        with pytest.raises(UnitsError):
+            load_units(path, model)
+
+
 def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source, reference = EXAMPLES / "source.flac", EXAMPLES / "reference.flac"
     text, output = tmp_path / "a.units", tmp_path / "a.wav"
@@ -215,7 +255,8 @@ def test_training_lowers_the_error(corpus: Path, tiny_checkpoint: Path, tmp_path
     hold_out_last_voice(cache)
     recipe = UnitRecipe(
         units=TINY_UNITS,
-        loss=UnitLossConfig(mel_clips=1, autoencoder=str(tiny_checkpoint / "autoencoder")),
+        autoencoder=str(tiny_checkpoint / "autoencoder"),
+        loss=UnitLossConfig(mel_clips=1),
         data=DataConfig(segment_frames=48, batch_size=4),
         run=RunConfig(steps=30, precision="float32"),
     )

@@ -34,6 +34,7 @@ import numpy as np
 import torch
 
 from vc.audio import (
+    RATES,
     Audio,
     Waveform,
     active_level_db,
@@ -46,11 +47,19 @@ from vc.convert import Clip, Converter, Reference
 from vc.errors import UnitsError, VCError
 from vc.pitch import PitchRange
 from vc.safe_write import write_bytes
-from vc.unit_tables import UnitTables
+from vc.unit_tables import (
+    PITCH_CONTEXTS,
+    STEPS_AN_OCTAVE,
+    VOICE_LIMIT,
+    VOICE_STEP,
+    UnitTables,
+    pitch_count,
+)
 from vc.units import (
     MAX_DURATION_S,
     UnitModel,
     load_unit_model,
+    read_small,
     restored_content,
     short_clip,
     spread_pitch,
@@ -66,10 +75,8 @@ _HEAD = struct.Struct("<4sB8sBIIHBB")
 _CHECK = struct.Struct("<I")
 _WORD = 4  # bytes
 _MAX_BYTES = 1_000_000
-_RATES_HZ = (1_000, 768_000)  # lowest and highest sample rate of a clip
-_VOICE_STEP, _VOICE_LIMIT = 0.5, 20  # standard deviations a step, steps at most
-STEPS_AN_OCTAVE = 12  # of pitch: semitones
-_PAUSE_CONTEXT, _LARGEST_CONTEXT = 7, 3  # of pitch changes
+_HIGHEST_RATE = 48_000  # Hz; a clip of a higher one comes back at this
+_PAUSE_CONTEXT, _LARGEST_CHANGE = PITCH_CONTEXTS - 1, PITCH_CONTEXTS // 2 - 1
 
 
 @dataclass(frozen=True)
@@ -93,13 +100,26 @@ class Compressed:
 
 
 @dataclass(frozen=True)
-class _Head:
-    stages: int
+class Head:
+    """What a file begins with, beside magic number, version and model."""
+
+    stages: int  # codebooks in use
     sample_rate: int
     samples: int
-    frames: int
-    level: int
-    middle: int
+    frames: int  # of mel
+    level: int  # half dB below full scale
+    middle: int  # median pitch in semitones above the lowest
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """All that a file says of a clip."""
+
+    head: Head
+    speaker_embedding: np.ndarray  # (embedding_dim,)
+    voiced: np.ndarray  # (frames,), 1 where voiced
+    levels: np.ndarray  # (units,), pitch as `pitch_levels` gives it
+    codes: np.ndarray  # (stages, units)
 
 
 def compress(
@@ -133,20 +153,21 @@ def compress(
     heard = levels[levels >= 0]
     middle = int(np.median(heard)) if len(heard) else 0
     level_db = active_level_db(audio.waveform, audio.sample_rate)
+    sample_rate = min(audio.sample_rate, _HIGHEST_RATE)
     head = _HEAD.pack(
         _MAGIC,
         _VERSION,
         bytes.fromhex(model.sha256)[:8],
         stages,
-        audio.sample_rate,
-        len(audio.waveform),
+        sample_rate,
+        round(len(audio.waveform) * sample_rate / audio.sample_rate),
         len(f0),
         int(np.clip(round(-2 * level_db), 0, 255)),
         middle,
     )
     encoder = library.stream.queue.RangeEncoder()
     voice = quantize_voice(embedding.speaker_embedding, model.tables)
-    encoder.encode(voice, _voice_model())
+    encoder.encode(voice + VOICE_LIMIT, _model(model.tables.voice_steps))
     voice_bits = encoder.num_bits()
     coder = _Encoder(encoder)
     _code_voicing(coder, model.tables, len(f0), (f0 > 0).astype(np.int32))
@@ -175,48 +196,63 @@ def decompress(
         model: the converter's, where it is loaded already.
 
     Returns:
-        As long as the clip was, at its rate and level.
+        As long as the clip was, at its level and its rate (48 kHz at most).
 
     Raises:
         UnitsError: not such a file, damaged, of another version or model, or too long.
         CheckpointError: the model has no units.
         VCError: `constriction` is not installed.
     """
-    library = _constriction()
     model = model or load_unit_model(converter)
-    head = _read_head(data, converter.features, model, name)
-    units = -(-head.frames // model.mel_frames)
-    words = np.frombuffer(data[_HEAD.size : -_CHECK.size], "<u4").astype(np.uint32)
-    damaged = UnitsError(f"{name}: damaged; copy it again")
-    size = converter.autoencoder.config.embedding_dim
-    try:
-        decoder = library.stream.queue.RangeDecoder(words)
-        embedding = restored_voice(decoder.decode(_voice_model(), size), model.tables)
-        coder = _Decoder(decoder)
-        voiced = _code_voicing(coder, model.tables, head.frames)
-        has_pitch = _by_unit(voiced, model.mel_frames).max(axis=1) > 0
-        levels = _code_pitch(coder, model.tables, has_pitch, head.middle)
-        codes = _code_codes(coder, model.tables, np.zeros((head.stages, units), np.int64))
-    except (AssertionError, ValueError) as error:
-        raise damaged from error
-    log_f0 = level_log_f0(levels, converter.features)
+    unpacked = unpack(data, model, name)
+    head, voiced = unpacked.head, unpacked.voiced.astype(np.float32)
+    log_f0 = level_log_f0(unpacked.levels, converter.features)
     middle = _log_f0(head.middle, converter.features)
     if references is None:
-        voice = Voice(torch.from_numpy(embedding), PitchRange(middle, 0.0))
+        embedding = torch.from_numpy(unpacked.speaker_embedding)
+        voice = Voice(embedding, PitchRange(middle, 0.0))
     else:
         voice = converter.voice(references)
         if voice.pitch is not None:
             log_f0 = log_f0 + np.float32(voice.pitch.median - middle)
     line = spread_pitch(log_f0, model.mel_frames)[0][: head.frames]
-    content = restored_content(model, codes)
+    content = restored_content(model, unpacked.codes)
     content = content[..., : -(-head.frames // converter.autoencoder.config.content_stride)]
-    waveform = converter.speak(
-        content, voice, torch.from_numpy(line), torch.from_numpy(voiced.astype(np.float32))
-    )
+    waveform = converter.speak(content, voice, torch.from_numpy(line), torch.from_numpy(voiced))
     rate = converter.features.sample_rate
     waveform = fit_length(waveform, round(head.samples * rate / head.sample_rate))
     waveform = fit_length(resample(waveform, rate, head.sample_rate), head.samples)
     return Audio(normalize_level(waveform, head.sample_rate, -head.level / 2), head.sample_rate)
+
+
+def unpack(data: bytes, model: UnitModel, name: str = "file") -> Unpacked:
+    """What a compressed clip says, before any network has seen it.
+
+    Args:
+        data: the file's bytes.
+        model: that it was compressed with.
+        name: of the file, for messages.
+
+    Raises:
+        UnitsError: not such a file, damaged, of another version or model, or too long.
+        VCError: `constriction` is not installed.
+    """
+    library = _constriction()
+    head = _read_head(data, model, name)
+    tables, units = model.tables, -(-head.frames // model.mel_frames)
+    words = np.frombuffer(data[_HEAD.size : -_CHECK.size], "<u4").astype(np.uint32)
+    try:
+        decoder = library.stream.queue.RangeDecoder(words)
+        steps = decoder.decode(_model(tables.voice_steps), tables.voice.shape[1])
+        coder = _Decoder(decoder)
+        voiced = _code_voicing(coder, tables, head.frames)
+        has_pitch = _by_unit(voiced, model.mel_frames).max(axis=1) > 0
+        levels = _code_pitch(coder, tables, has_pitch, head.middle)
+        codes = _code_codes(coder, tables, np.zeros((head.stages, units), np.int64))
+    except (AssertionError, ValueError) as error:  # a stream that no encoder writes
+        raise UnitsError(f"{name}: damaged; copy it again") from error
+    embedding = restored_voice(steps - VOICE_LIMIT, tables)
+    return Unpacked(head, embedding, voiced, levels, codes)
 
 
 def save_compressed(path: str | os.PathLike[str], data: bytes) -> None:
@@ -234,16 +270,10 @@ def load_compressed(path: str | os.PathLike[str]) -> bytes:
     Raises:
         UnitsError: it cannot be read, or is too large to be one.
     """
-    path = Path(path)
-    try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise UnitsError(f"{path}: too large for a compressed clip; is it another file?")
-        return path.read_bytes()
-    except OSError as error:
-        raise UnitsError(f"{path}: cannot be read ({error.strerror})") from error
+    return read_small(path, _MAX_BYTES)
 
 
-def _read_head(data: bytes, features: FeatureConfig, model: UnitModel, name: str) -> _Head:
+def _read_head(data: bytes, model: UnitModel, name: str) -> Head:
     """The head, after all that can be checked without decoding."""
     if data[: len(_MAGIC)] != _MAGIC:
         raise UnitsError(f"{name}: not a compressed clip of this program")
@@ -259,11 +289,12 @@ def _read_head(data: bytes, features: FeatureConfig, model: UnitModel, name: str
         raise UnitsError(f"{name}: damaged or cut (its check sum is wrong); copy it again")
     if prefix != bytes.fromhex(model.sha256)[:8]:
         raise UnitsError(f"{name}: made with another model; it can only be read with that")
+    features = model.coder.features
     impossible = UnitsError(f"{name}: damaged; what its head says cannot be")
     stream = len(body) - _HEAD.size
     if not 1 <= stages <= model.coder.config.stages or stream % _WORD:
         raise impossible
-    if not _RATES_HZ[0] <= sample_rate <= _RATES_HZ[1] or middle >= _pitch_count(features):
+    if not RATES[0] <= sample_rate <= _HIGHEST_RATE or middle >= pitch_count(features):
         raise impossible
     duration_s = samples / sample_rate
     if duration_s > MAX_DURATION_S:
@@ -273,7 +304,7 @@ def _read_head(data: bytes, features: FeatureConfig, model: UnitModel, name: str
     # were every code the likeliest, the stream would still have so many bits
     if 8 * (stream + _WORD) < _fewest_bits(model.tables, stages) * (frames // model.mel_frames):
         raise impossible
-    return _Head(stages, sample_rate, samples, frames, level, middle)
+    return Head(stages, sample_rate, samples, frames, level, middle)
 
 
 def _fewest_bits(tables: UnitTables, stages: int) -> float:
@@ -285,14 +316,14 @@ def _fewest_bits(tables: UnitTables, stages: int) -> float:
 def quantize_voice(speaker_embedding: np.ndarray, tables: UnitTables) -> np.ndarray:
     """Each of `(embedding_dim,)` in steps of half its standard deviation among speakers."""
     mean, scale = tables.voice
-    steps = np.round((speaker_embedding - mean) / scale / _VOICE_STEP)
-    return steps.clip(-_VOICE_LIMIT, _VOICE_LIMIT).astype(np.int32)
+    steps = np.round((speaker_embedding - mean) / scale / VOICE_STEP)
+    return steps.clip(-VOICE_LIMIT, VOICE_LIMIT).astype(np.int32)
 
 
 def restored_voice(steps: np.ndarray, tables: UnitTables) -> np.ndarray:
     """The speaker embedding that `quantize_voice` stands for."""
     mean, scale = tables.voice
-    return (mean + scale * _VOICE_STEP * steps).astype(np.float32)
+    return (mean + scale * VOICE_STEP * steps).astype(np.float32)
 
 
 def pitch_levels(f0: Waveform, mel_frames: int, features: FeatureConfig) -> np.ndarray:
@@ -300,7 +331,7 @@ def pitch_levels(f0: Waveform, mel_frames: int, features: FeatureConfig) -> np.n
     log_f0 = unit_log_f0(f0, mel_frames, 1)
     heard = np.isfinite(log_f0)
     height = (np.where(heard, log_f0, 0) - math.log(features.f0_min)) / math.log(2)
-    levels = np.round(STEPS_AN_OCTAVE * height).clip(0, _pitch_count(features) - 1)
+    levels = np.round(STEPS_AN_OCTAVE * height).clip(0, pitch_count(features) - 1)
     return np.where(heard, levels, -1).astype(np.int32)
 
 
@@ -312,10 +343,6 @@ def level_log_f0(levels: np.ndarray, features: FeatureConfig) -> Waveform:
 
 def _log_f0(level: Any, features: FeatureConfig) -> Any:
     return math.log(features.f0_min) + level * (math.log(2) / STEPS_AN_OCTAVE)
-
-
-def _pitch_count(features: FeatureConfig) -> int:
-    return 1 + math.ceil(STEPS_AN_OCTAVE * math.log2(features.f0_max / features.f0_min))
 
 
 def _by_unit(frames: np.ndarray, mel_frames: int) -> np.ndarray:
@@ -385,7 +412,7 @@ def _code_pitch(
 
 def pitch_context(change: int) -> int:
     """Which row of the table of pitch follows a change of pitch."""
-    return min(max(change, -_LARGEST_CONTEXT), _LARGEST_CONTEXT) + _LARGEST_CONTEXT
+    return min(max(change, -_LARGEST_CHANGE), _LARGEST_CHANGE) + _LARGEST_CHANGE
 
 
 def _code_codes(coder: _Encoder | _Decoder, tables: UnitTables, codes: np.ndarray) -> np.ndarray:
@@ -411,11 +438,6 @@ def _model(counts: np.ndarray) -> Any:
     return _constriction().stream.model.Categorical(
         counts / counts.sum(dtype=np.float64), perfect=False
     )
-
-
-def _voice_model() -> Any:
-    models = _constriction().stream.model
-    return models.QuantizedGaussian(-_VOICE_LIMIT, _VOICE_LIMIT, 0.0, 1 / _VOICE_STEP)
 
 
 def _constriction() -> Any:

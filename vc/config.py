@@ -223,10 +223,11 @@ class UnitConfig:
     stages: int = 9  # codebooks, each for what those before it have left
 
     def __post_init__(self) -> None:
+        _require_sizes(self, "units", _WIDEST, "content_dim", "width", "code_dim")
+        _require_sizes(self, "units", _DEEPEST, "encoder_blocks", "decoder_blocks", least=0)
+        _require_sizes(self, "units", 255, "stride", "expansion", "kernel_size", "stages")
+        _require_sizes(self, "units", 1 << 16, "codebook_size", least=2)
         _require(self.kernel_size % 2 == 1, "units: kernel_size must be odd")
-        _require(self.stride >= 1, "units: stride must be at least 1")
-        _require(self.stages >= 1, "units: stages must be at least 1")
-        _require(self.codebook_size >= 2, "units: codebook_size must be at least 2")
 
 
 @dataclass(frozen=True)

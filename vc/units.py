@@ -36,14 +36,14 @@ from vc.unit_tables import TABLES_FILE, UnitTables, load_tables
 from vc.unit_tree import bracketed, grow_trees
 
 FORMAT_VERSION = 1
-MAX_DURATION_S = 600.0  # of what is coded as one piece
+MAX_DURATION_S = 300.0  # of what is coded as one piece: speaking so much takes 1.7 GB
 SUFFIX = ".units"
 
 _TOKENS_A_LINE = 8
-_MAX_CHARACTERS = 2_000_000
+_MAX_BYTES = 1_000_000
 _MAX_SEMITONES = 36.0
 _MODEL_DIGITS = 12
-_TOKEN = re.compile(r"(\d{1,6}):(\d{1,6})(?::([+-]?\d{1,2}(?:\.\d{1,2})?))?")
+_TOKEN = re.compile(r"(\d{1,6}):(\d{1,6})(?::([+-]?\d{1,2}(?:\.\d{1,2})?))?", re.ASCII)
 _PIECES = re.compile(r"[()]|[^\s()]+")
 
 
@@ -90,10 +90,13 @@ def load_unit_model(converter: Converter) -> UnitModel:
         raise CheckpointError("this model has no units; train them (recipes/shipped/units.toml)")
     coder = load_unit_coder(folder)
     model = counted_model(converter, coder)
-    tables, tables_sha256 = load_tables(folder / TABLES_FILE, model)
+    config = converter.autoencoder.config
+    tables, tables_sha256 = load_tables(
+        folder / TABLES_FILE, model, coder.config, coder.features, config.embedding_dim
+    )
     sha256 = hashlib.sha256(f"{model} {tables_sha256}".encode()).hexdigest()
-    stride = converter.autoencoder.config.content_stride * coder.config.stride
-    return UnitModel(coder.to(converter.device), tables, sha256, stride)
+    mel_frames = config.content_stride * coder.config.stride
+    return UnitModel(coder.to(converter.device), tables, sha256, mel_frames)
 
 
 def counted_model(converter: Converter, coder: UnitCoder) -> str:
@@ -284,12 +287,10 @@ def parse_units(text: str, model: UnitModel, name: str = "units") -> Units:
     Raises:
         UnitsError: not such a text, of another version or model, or a line that is wrong.
     """
-    if len(text) > _MAX_CHARACTERS:
-        raise UnitsError(f"{name}: too long for units; at most {MAX_DURATION_S / 60:g} minutes")
     lines = _meaningful(text)
     head = [next(lines, (1, "")) for _ in range(3)]
     (version_at, version), (model_at, model_line), (middle_at, middle_line) = head
-    if not (found := re.fullmatch(r"vc units (\d{1,4})", version)):
+    if not (found := re.fullmatch(r"vc units ([0-9]{1,4})", version)):
         raise UnitsError(f"{name}, line {version_at}: not a units file; begin it with 'vc units 1'")
     if int(found[1]) != FORMAT_VERSION:
         raise UnitsError(
@@ -300,7 +301,7 @@ def parse_units(text: str, model: UnitModel, name: str = "units") -> Units:
     if not model.sha256.startswith(found[1]):
         raise UnitsError(f"{name}: made with another model; encode the clip with this one")
     sha256 = found[1]
-    found = re.fullmatch(r"middle (\d{1,4}(?:\.\d{1,3})?) Hz", middle_line)
+    found = re.fullmatch(r"middle ([0-9]{1,4}(?:\.[0-9]{1,3})?) Hz", middle_line)
     features = model.coder.features
     if not found or not features.f0_min <= float(found[1]) <= features.f0_max:
         limits = f"{features.f0_min:g} to {features.f0_max:g}"
@@ -333,7 +334,7 @@ def parse_units(text: str, model: UnitModel, name: str = "units") -> Units:
 def _parse_run(piece: str, size: int, place: str) -> Run:
     found = _TOKEN.fullmatch(piece)
     if found is None:
-        raise UnitsError(f"{place}: '{piece[:40]}' should be unit:frames or unit:frames:semitones")
+        raise UnitsError(f"{place}: {piece[:40]!r} should be unit:frames or unit:frames:semitones")
     unit, frames = int(found[1]), int(found[2])
     if unit >= size:
         raise UnitsError(f"{place}: '{piece}': units go from 0 to {size - 1}")
@@ -368,13 +369,26 @@ def load_units(path: str | os.PathLike[str], model: UnitModel) -> Units:
     Raises:
         UnitsError: it cannot be read, or a line is wrong.
     """
-    path = Path(path)
     try:
-        if path.stat().st_size > _MAX_CHARACTERS:
-            raise UnitsError(f"{path}: too large for units; is it another file?")
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UnitsError(f"{path}: cannot be read ({error.strerror})") from error
+        text = read_small(path, _MAX_BYTES).decode()
     except UnicodeDecodeError as error:
         raise UnitsError(f"{path}: not a text; units begin with 'vc units 1'") from error
     return parse_units(text, model, str(path))
+
+
+def read_small(path: str | os.PathLike[str], most_bytes: int) -> bytes:
+    """All bytes of a file, which may be anything that has a name.
+
+    Raises:
+        UnitsError: it cannot be read, or there is more of it than that.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            data = file.read(most_bytes + 1)
+    except OSError as error:
+        raise UnitsError(f"{path}: cannot be read ({error.strerror})") from error
+    except ValueError as error:  # a name that there cannot be
+        raise UnitsError(f"{path!r}: no such file; check the name") from error
+    if len(data) > most_bytes:
+        raise UnitsError(f"{path}: too large for speech as units; is it another file?")
+    return data

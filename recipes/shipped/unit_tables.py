@@ -10,7 +10,6 @@ the merges of `vc encode --tree`. Needs scikit-learn (extra `eval`).
 from __future__ import annotations
 
 import argparse
-import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,16 +21,24 @@ from tqdm import tqdm
 
 import vc
 from vc.checkpoint import load_unit_coder
-from vc.compress import STEPS_AN_OCTAVE, pitch_context, pitch_levels
+from vc.compress import pitch_context, pitch_levels
 from vc.convert import SHIPPED, Converter
 from vc.corpus import feature_file, read_manifest
 from vc.model.unit_coder import UnitCoder
-from vc.unit_tables import TABLES_FILE, UnitTables, save_tables
+from vc.unit_tables import (
+    PITCH_CONTEXTS,
+    TABLES_FILE,
+    VOICE_LIMIT,
+    VOICE_STEP,
+    UnitTables,
+    pitch_count,
+    save_tables,
+)
 from vc.unit_tree import learn_merges
 from vc.units import counted_model
 from vc.voice_prior import PRIOR_FILE, load_prior
 
-KINDS, LONGEST_RUN, PITCH_CONTEXTS, MERGES = 64, 24, 8, 1024
+KINDS, LONGEST_RUN, MERGES = 64, 24, 1024
 UNIGRAM_WEIGHT = 300  # counts of all kinds together, beside those of one
 TOTAL = 2**15  # that a row's counts are scaled to
 
@@ -90,7 +97,7 @@ def count(
     later = np.zeros((max(0, stages - 2), size))
     features = converter.features
     mel_frames = coder.config.stride * converter.autoencoder.config.content_stride
-    zero = math.ceil(STEPS_AN_OCTAVE * math.log2(features.f0_max / features.f0_min))
+    zero = pitch_count(features) - 1  # where no change stands
     voicing = np.zeros((2, LONGEST_RUN, 2))
     pitch = np.zeros((PITCH_CONTEXTS, 2 * zero + 1))
     for codes, f0 in clips:
@@ -122,8 +129,15 @@ def count(
         scaled(voicing + 1),
         scaled(pitch + 0.1),
         voice.astype(np.float32),
+        scaled(gaussian_steps()),
         learn_merges(merged, size, MERGES).astype(np.uint16),
     )
+
+
+def gaussian_steps() -> np.ndarray:
+    """How likely a speaker lies so many steps from the mean."""
+    deviations = VOICE_STEP * np.arange(-VOICE_LIMIT, VOICE_LIMIT + 1)
+    return np.exp(-(deviations**2) / 2)
 
 
 def smoothed(counts: np.ndarray) -> np.ndarray:

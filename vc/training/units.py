@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vc.checkpoint import load_autoencoder, load_unit_coder, save_checkpoint
 from vc.config import DataConfig, FeatureConfig, OptimizerConfig, RunConfig, UnitConfig
+from vc.convert import SHIPPED
 from vc.errors import ConfigError
 from vc.losses import envelope_loss
 from vc.model.autoencoder import Latent
@@ -29,7 +30,6 @@ class UnitLossConfig:
     mel: float = 1.0  # what the frozen decoder makes of it, in standard deviations of mels
     commitment: float = 0.25  # what is read stays near the codebooks' entries
     mel_clips: int = 6  # of a batch, that are decoded; decoding costs more than all the rest
-    autoencoder: str = "vc/weights/default/autoencoder"  # whose content it is
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class UnitRecipe:
 
     features: FeatureConfig = field(default_factory=FeatureConfig)
     units: UnitConfig = field(default_factory=UnitConfig)
+    autoencoder: str = ""  # checkpoint whose content it is; the shipped one by default
     loss: UnitLossConfig = field(default_factory=UnitLossConfig)
     data: DataConfig = field(default_factory=lambda: DataConfig(segment_frames=192))
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -51,7 +52,9 @@ class UnitTask:
 
     def __init__(self, recipe: UnitRecipe, cache: Path, device: torch.device) -> None:
         self.recipe, self.device = recipe, device
-        self.autoencoder = load_autoencoder(Path(recipe.loss.autoencoder)).to(device)
+        self.autoencoder = load_autoencoder(
+            Path(recipe.autoencoder) if recipe.autoencoder else SHIPPED / "autoencoder"
+        ).to(device)
         config = self.autoencoder.config
         if config.content_dim != recipe.units.content_dim:
             raise ConfigError(
