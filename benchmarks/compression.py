@@ -8,7 +8,7 @@ out. Needs the extras `eval` and `compress`. Bits are those of the frames (Opus 
 container); whole files are given beside them.
 
 Words are pocketsphinx's, against what it hears in the original, on the English sets only. After the
-table, neighbours in rate are compared clip by clip.
+table, neighbours in rate are compared clip by clip. Ctrl-C ends it with the clips done so far.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,9 +47,9 @@ from vc.evaluation.judges import (
 from vc.evaluation.score import load_clip, read_pairs
 from vc.units import UnitModel, decode_units, encode_units, load_unit_model
 
-LONGEST_S = 8.0
+LONGEST_S = 5.0
 ENGLISH = ("english", "five-references")  # names of sets that contain one of these
-CODEC2_MODES = ("700C", "1300", "1400", "2400", "3200")
+CODEC2_MODES = ("700C", "1300", "2400", "3200")
 OPUS_KBPS = (6,)
 NEIGHBOURS = (  # in bits a second, ours first
     ("ours, low", "Codec 2 700C"),
@@ -142,15 +144,15 @@ def codecs(converter: Converter) -> dict[str, Codec]:
 
 
 def choose(pairs: Path, clips: int) -> list[tuple[str, Path]]:
-    """Set and source, as many of each set as of the others; each source once."""
+    """Set and source, the sets taking turns; each source once."""
     by_set: dict[str, list[Path]] = {}
     for pair in read_pairs(pairs, pairs.parent):
         sources = by_set.setdefault(pair.group, [])
         taken = [source for others in by_set.values() for source in others]
         if pair.source not in taken:
             sources.append(pair.source)
-    each = -(-clips // len(by_set))
-    return [(group, source) for group, sources in by_set.items() for source in sources[:each]]
+    rounds = zip_longest(*([(group, source) for source in by_set[group]] for group in by_set))
+    return [pair for turn in rounds for pair in turn if pair is not None][:clips]
 
 
 def align(decoded: Waveform, original: Waveform, longest: int = 1600) -> Waveform:
@@ -180,34 +182,48 @@ def main() -> None:
     systems = codecs(load(options.checkpoint))
     recognizer, listener = Recognizer(), SpeakerJudge()
     rows: dict[str, list[list[float]]] = {name: [] for name in systems}
-    for group, source in tqdm(choose(options.pairs, options.clips)):
-        original = load_clip(source)[: round(LONGEST_S * JUDGE_RATE)]
-        original = normalize_level(original, JUDGE_RATE, -26.0)
-        english = any(part in group for part in ENGLISH)
-        wanted = recognizer.text(original) if english else ""
-        voice, melody = listener.embed(original), f0_track(original)
-        for name, codec in systems.items():
-            coded = codec(original)
-            waveform = align(normalize_level(coded.waveform, JUDGE_RATE, -26.0), original)
-            opinion = naturalness(waveform)
-            rows[name].append(
-                [
-                    coded.bits_per_second,
-                    coded.file_bits_per_second,
-                    error_rate(recognizer.text(waveform), wanted, "char") if wanted else np.nan,
-                    opinion.p808,
-                    opinion.overall,
-                    float(voice @ listener.embed(waveform)),
-                    f0_correlation(melody, f0_track(waveform)),
-                    short_time_intelligibility(original, waveform),
-                    perceptual_quality(original, waveform),
-                ]
-            )
-    scores = {name: np.array(row) for name, row in rows.items()}
+    with suppress(KeyboardInterrupt):
+        for group, source in tqdm(choose(options.pairs, options.clips)):
+            measure(group, source, systems, recognizer, listener, rows)
+    done = min(len(row) for row in rows.values())
+    scores = {name: np.array(row[:done]) for name, row in rows.items()}
     show(scores)
     compare(scores)
     if options.output:
         plot(scores, options.output)
+
+
+def measure(
+    group: str,
+    source: Path,
+    systems: dict[str, Codec],
+    recognizer: Recognizer,
+    listener: SpeakerJudge,
+    rows: dict[str, list[list[float]]],
+) -> None:
+    """One clip through all codecs; adds a row to each."""
+    original = load_clip(source)[: round(LONGEST_S * JUDGE_RATE)]
+    original = normalize_level(original, JUDGE_RATE, -26.0)
+    english = any(part in group for part in ENGLISH)
+    wanted = recognizer.text(original) if english else ""
+    voice, melody = listener.embed(original), f0_track(original)
+    for name, codec in systems.items():
+        coded = codec(original)
+        waveform = align(normalize_level(coded.waveform, JUDGE_RATE, -26.0), original)
+        opinion = naturalness(waveform)
+        rows[name].append(
+            [
+                coded.bits_per_second,
+                coded.file_bits_per_second,
+                error_rate(recognizer.text(waveform), wanted, "char") if wanted else np.nan,
+                opinion.p808,
+                opinion.overall,
+                float(voice @ listener.embed(waveform)),
+                f0_correlation(melody, f0_track(waveform)),
+                short_time_intelligibility(original, waveform),
+                perceptual_quality(original, waveform),
+            ]
+        )
 
 
 def show(scores: dict[str, np.ndarray]) -> None:
