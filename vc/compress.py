@@ -219,6 +219,8 @@ def decompress(
     content = restored_content(model, unpacked.codes)
     content = content[..., : -(-head.frames // converter.autoencoder.config.content_stride)]
     waveform = converter.speak(content, voice, torch.from_numpy(line), torch.from_numpy(voiced))
+    if not np.isfinite(waveform).all():
+        raise UnitsError(f"{name}: damaged; there is no such voice")
     rate = converter.features.sample_rate
     waveform = fit_length(waveform, round(head.samples * rate / head.sample_rate))
     waveform = fit_length(resample(waveform, rate, head.sample_rate), head.samples)
