@@ -14,7 +14,7 @@ _SETTINGS = ("low", "medium", "high")  # of vc.compress.STAGES, which is too hea
 def add_encode(commands: Commands) -> None:
     """Describe `vc encode`."""
     encode = commands.add_parser("encode", help="write a clip as text: units and pitch")
-    encode.add_argument("clip", type=Path, help="at most ten minutes")
+    encode.add_argument("clip", type=Path, help="at most five minutes")
     encode.add_argument("--units", action="store_true", help="as units, the only kind of text yet")
     encode.add_argument("-o", "--output", type=Path, help="NAME.units; printed by default")
     encode.add_argument("--flat", action="store_true", help="leave the melody out")
@@ -68,7 +68,7 @@ def _decode(options: argparse.Namespace) -> None:
 def add_compress(commands: Commands) -> None:
     """Describe `vc compress`."""
     compress = commands.add_parser("compress", help="keep a clip in some hundred bits a second")
-    compress.add_argument("clip", type=Path, help="at most ten minutes")
+    compress.add_argument("clip", type=Path, help="at most five minutes")
     compress.add_argument("-o", "--output", type=Path, required=True, help="NAME.vcz")
     compress.add_argument("--setting", choices=_SETTINGS, default="low", help="how many bits (low)")
     add_checkpoint(compress)
