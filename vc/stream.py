@@ -54,6 +54,8 @@ _PAUSE_S = 0.5  # silence that belongs to speech
 _MAX_GAIN_DB = 30.0
 _SMALLEST_PEAK = 0.02
 _PITCH_STEP = 0.1  # share of the way that the shift of the pitch moves in a step
+_USUAL_F0_HZ = (120.0, 210.0)  # around these the medians of 3,047 training speakers lie
+_USUAL_F0_FRAMES = 30  # how much they count for
 
 
 class Stream:
@@ -274,7 +276,7 @@ class _MovedPitch:
         if self._wanted is not None:
             heard = [*self._heard, *log_f0[voiced].tolist()]
             if heard:
-                target = self._wanted.median - float(np.median(heard))
+                target = self._wanted.median - _median_so_far(heard)
                 way = 1.0 if self._shift is None else _PITCH_STEP
                 self._shift = (self._shift or 0.0) + way * (target - (self._shift or 0.0))
         moved = np.empty(len(f0), np.float32)
@@ -283,6 +285,14 @@ class _MovedPitch:
                 self._last = float(log_f0[frame]) + (self._shift or 0.0)
             moved[frame] = self._last
         return moved
+
+
+def _median_so_far(log_f0: Sequence[float]) -> float:
+    """Median log-F0 of a speaker: while little was heard, drawn to the nearer of two usual ones."""
+    heard = float(np.median(log_f0))
+    usual = min((math.log(f0) for f0 in _USUAL_F0_HZ), key=lambda value: abs(value - heard))
+    count = len(log_f0)
+    return (count * heard + _USUAL_F0_FRAMES * usual) / (count + _USUAL_F0_FRAMES)
 
 
 class _Mouth:
