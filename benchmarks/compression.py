@@ -91,6 +91,11 @@ def uncoded(converter: Converter, clip: Waveform) -> Coded:
     return Coded(converter.convert(audio, audio, "keep").waveform, float("nan"))
 
 
+def narrow(clip: Waveform) -> Coded:
+    """What is below 4 kHz."""
+    return Coded(resample(resample(clip, JUDGE_RATE, 8_000), 8_000, JUDGE_RATE), 8.0 * 2 * 8_000)
+
+
 def codec2(mode: str, clip: Waveform) -> Coded:
     """Codec 2 by its command-line programs."""
     samples = (resample(clip, JUDGE_RATE, 8_000).clip(-1, 1) * 32767).astype("<i2")
@@ -132,6 +137,7 @@ def codecs(converter: Converter) -> dict[str, Codec]:
     """All that are installed."""
     model = load_unit_model(converter)
     found: dict[str, Codec] = {"original": lambda clip: Coded(clip, 8.0 * 2 * JUDGE_RATE)}
+    found["original at 8 kHz"] = narrow  # all that Codec 2 is given
     found["ours, not quantised"] = partial(uncoded, converter)
     found["ours, as text"] = partial(as_text, converter, model)
     for setting in STAGES:

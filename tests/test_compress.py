@@ -10,7 +10,8 @@ import pytest
 from tests.conftest import EXAMPLES
 from vc.audio import Audio, active_level_db, read_audio, resample
 from vc.cli import main
-from vc.compress import Compressed, compress, decompress
+from vc.cli.codes import _SETTINGS
+from vc.compress import STAGES, Compressed, compress, decompress
 from vc.convert import Converter
 from vc.errors import AudioError, UnitsError, VCError
 from vc.pitch import estimate_f0, pitch_range
@@ -164,6 +165,10 @@ def test_what_cannot_be_compressed(shipped: Converter, model: UnitModel, clip: A
         compress(shipped, Audio(np.zeros(16_000, np.float32), 16_000), model=model)
     with pytest.raises(UnitsError, match="not a compressed clip"):
         decompress(shipped, b"RIFF" + bytes(100), model=model)
+
+
+def test_the_command_offers_every_setting() -> None:
+    assert tuple(STAGES) == _SETTINGS
 
 
 def test_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -215,7 +215,7 @@ def decompress(
         voice = converter.voice(references)
         if voice.pitch is not None:
             log_f0 = log_f0 + np.float32(voice.pitch.median - middle)
-    line = spread_pitch(log_f0, model.mel_frames)[0][: head.frames]
+    line = spread_pitch(log_f0, model.mel_frames, converter.features)[0][: head.frames]
     content = restored_content(model, unpacked.codes)
     content = content[..., : -(-head.frames // converter.autoencoder.config.content_stride)]
     waveform = converter.speak(content, voice, torch.from_numpy(line), torch.from_numpy(voiced))

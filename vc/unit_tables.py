@@ -42,7 +42,7 @@ class UnitTables:
     pitch: Counts  # (PITCH_CONTEXTS, 2 * levels - 1): change of pitch after a change of pitch
     voice: npt.NDArray[np.float32]  # (2, embedding_dim): mean and deviation among speakers
     voice_steps: Counts  # (2 * VOICE_LIMIT + 1,): steps of a speaker from the mean
-    merges: npt.NDArray[np.uint16]  # (merges, 2), see `vc.unit_tree`
+    merges: npt.NDArray[np.uint16]  # (merges, 2), of kinds of units, see `vc.unit_tree`
 
 
 def save_tables(path: Path, tables: UnitTables, model: str) -> str:
@@ -125,13 +125,13 @@ def _fit(tables: UnitTables, config: UnitConfig, levels: int, embedding_dim: int
         and runs[0] >= 1
         and bool((tables.classes < kinds[0]).all())
         and bool(np.isfinite(tables.voice).all() and (tables.voice[1] > 0).all())
-        and _tree_depth(tables.merges, size) <= _DEEPEST_TREE
+        and _tree_depth(tables.merges, kinds[0]) <= _DEEPEST_TREE
     )
 
 
-def _tree_depth(merges: npt.NDArray[np.uint16], size: int) -> float:
+def _tree_depth(merges: npt.NDArray[np.uint16], kinds: int) -> float:
     """Of the deepest symbol; infinite where a merge is made of what is not there yet."""
-    depths = [0] * size
+    depths = [0] * kinds
     for pair in merges.tolist():
         if max(pair) >= len(depths):
             return math.inf

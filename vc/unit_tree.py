@@ -1,8 +1,8 @@
 """Frequent neighbours merged, step by step: pieces of speech as trees over units.
 
-Byte-pair encoding (Gage 1994; Sennrich et al. 2016, arXiv:1508.07909) on units instead of letters.
-What comes together often (syllables, short words) becomes one node, and the nodes of a clip say
-where its pieces lie.
+Byte-pair encoding (Gage 1994; Sennrich et al. 2016, arXiv:1508.07909) on kinds of units instead of
+letters (a thousand units are too many: hardly two of them come together twice). What comes
+together often becomes one node, and the nodes of a clip say where its pieces lie.
 """
 
 from __future__ import annotations
@@ -23,34 +23,34 @@ _BOUNDARY = -1  # between clips, when merges are learnt
 class Tree:
     """A unit of a clip, or two neighbours that belong together."""
 
-    symbol: int  # below the number of units: a unit; above: that number and the place of its merge
+    symbol: int  # below the number of kinds: a kind; above: that number and the place of its merge
     start: int  # the units that it covers, from the beginning of the clip
     stop: int
     children: tuple[Tree, ...] = ()
 
 
-def learn_merges(clips: Sequence[Sequence[int]], units: int, count: int) -> IntArray:
+def learn_merges(clips: Sequence[Sequence[int]], kinds: int, count: int) -> IntArray:
     """The most frequent pairs of neighbours, each counted after those before it were merged.
 
     Args:
-        clips: units of each clip, below `units`; runs of the same unit count once.
-        units: how many there are.
+        clips: kinds of each clip's units, below `kinds`.
+        kinds: how many there are.
         count: merges to learn; fewer if no pair comes twice.
 
     Returns:
-        `(merges, 2)`; merge number `i` makes the symbol `units + i`.
+        `(merges, 2)`; merge number `i` makes the symbol `kinds + i`.
     """
     parts = [np.append(np.asarray(clip, np.int64), _BOUNDARY) for clip in clips]
     symbols = np.concatenate(parts)
     merges: list[tuple[int, int]] = []
-    for new in range(units, units + count):
+    for new in range(kinds, kinds + count):
         left, right = symbols[:-1], symbols[1:]
         inside = (left != _BOUNDARY) & (right != _BOUNDARY)
-        both = left[inside] * (units + count) + right[inside]
+        both = left[inside] * (kinds + count) + right[inside]
         pairs, counts = np.unique(both, return_counts=True)
         if not len(counts) or counts.max() < 2:
             break
-        first, second = divmod(int(pairs[counts.argmax()]), units + count)
+        first, second = divmod(int(pairs[counts.argmax()]), kinds + count)
         merges.append((first, second))
         symbols = _merge(symbols, first, second, new)
     return np.array(merges, np.int64).reshape(-1, 2)
@@ -69,19 +69,19 @@ def _merge(symbols: IntArray, first: int, second: int, new: int) -> IntArray:
     return np.delete(symbols, at + 1)
 
 
-def grow_trees(clip: Sequence[int], merges: IntArray, units: int) -> list[Tree]:
+def grow_trees(clip: Sequence[int], merges: IntArray, kinds: int) -> list[Tree]:
     """The pieces that a clip consists of, in order.
 
     Merges are applied in the order in which they were learnt; of equal pairs that overlap, the
     first.
 
     Args:
-        clip: units, runs of the same unit counted once.
+        clip: kinds of its units.
         merges: as `learn_merges` returns them.
-        units: how many there are.
+        kinds: how many there are.
     """
     rank = {(int(a), int(b)): number for number, (a, b) in enumerate(merges)}
-    trees = [Tree(int(unit), place, place + 1) for place, unit in enumerate(clip)]
+    trees = [Tree(int(kind), place, place + 1) for place, kind in enumerate(clip)]
     while True:
         pairs = [(a.symbol, b.symbol) for a, b in pairwise(trees)]
         best = min((rank[pair] for pair in pairs if pair in rank), default=None)
@@ -91,7 +91,7 @@ def grow_trees(clip: Sequence[int], merges: IntArray, units: int) -> list[Tree]:
         for tree in trees:
             last = merged[-1] if merged else None
             if last is not None and rank.get((last.symbol, tree.symbol)) == best:
-                merged[-1] = Tree(units + best, last.start, tree.stop, (last, tree))
+                merged[-1] = Tree(kinds + best, last.start, tree.stop, (last, tree))
             else:
                 merged.append(tree)
         trees = merged

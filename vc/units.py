@@ -28,6 +28,7 @@ import torch
 
 from vc.audio import Audio, Waveform, check_speech, normalize_level, read_audio
 from vc.checkpoint import load_unit_coder, weights_sha256
+from vc.config import FeatureConfig
 from vc.convert import Clip, Converter, Pitch, Reference
 from vc.errors import AudioError, CheckpointError, UnitsError
 from vc.model.unit_coder import UnitCoder
@@ -217,7 +218,9 @@ def decode_units(
     heights = [np.nan if run.semitones is None else run.semitones for run in units.runs]
     semitones = np.repeat(heights, lengths)
     log_f0, voiced = spread_pitch(
-        (middle + semitones * math.log(2) / 12).astype(np.float32), model.mel_frames
+        (middle + semitones * math.log(2) / 12).astype(np.float32),
+        model.mel_frames,
+        converter.features,
     )
     content = restored_content(model, codes[None])
     waveform = converter.speak(content, voice, *(torch.from_numpy(x) for x in (log_f0, voiced)))
@@ -227,17 +230,21 @@ def decode_units(
     )
 
 
-def spread_pitch(log_f0: Waveform, mel_frames: int) -> tuple[Waveform, Waveform]:
+def spread_pitch(
+    log_f0: Waveform, mel_frames: int, features: FeatureConfig
+) -> tuple[Waveform, Waveform]:
     """Log-F0 of units `(units,)`, nan where unvoiced -> for each mel frame, and which are voiced.
 
-    Between the middles of units the pitch is a straight line, through unvoiced units too.
+    Between the middles of units the pitch is a straight line, through unvoiced units too. It stays
+    within an octave of what voices reach, whatever an edited text asks for.
     """
+    limits = np.log([features.f0_min / 2, features.f0_max * 2])
     frames = np.arange(len(log_f0) * mel_frames)
     voiced = np.isfinite(log_f0)
     if not voiced.any():
         return np.full(len(frames), math.log(150.0), np.float32), np.zeros(len(frames), np.float32)
     middles = np.flatnonzero(voiced) * mel_frames + (mel_frames - 1) / 2
-    line = np.interp(frames, middles, log_f0[voiced])
+    line = np.interp(frames, middles, log_f0[voiced].clip(*limits))
     return line.astype(np.float32), np.repeat(voiced, mel_frames).astype(np.float32)
 
 
@@ -261,8 +268,8 @@ def format_units(units: Units, model: UnitModel, tree: bool = False) -> str:
     unit_ms = 1000 * model.mel_frames / model.coder.features.frame_rate
     written = tokens(units)
     if tree:
-        size = model.coder.config.codebook_size
-        trees = grow_trees([run.unit for run in units.runs], model.tables.merges, size)
+        kinds = model.tables.classes[[run.unit for run in units.runs]]
+        trees = grow_trees(kinds.tolist(), model.tables.merges, len(model.tables.first))
         lines = [bracketed(piece, written) for piece in trees]
     else:
         starts = range(0, len(written), _TOKENS_A_LINE)

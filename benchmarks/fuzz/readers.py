@@ -205,7 +205,7 @@ def _unit_model() -> UnitModel:
         pitch=counts(PITCH_CONTEXTS, changes),
         voice=np.ones((2, _AUTOENCODER.embedding_dim), np.float32),
         voice_steps=counts(2 * VOICE_LIMIT + 1),
-        merges=np.array([[1, 2], [size, 3]], np.uint16),
+        merges=np.array([[1, 2], [kinds, 3]], np.uint16),
     )
     return UnitModel(UnitCoder(_UNITS, features).eval(), tables, "ab" * 32, _UNITS.stride)
 

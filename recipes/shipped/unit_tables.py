@@ -120,7 +120,7 @@ def count(
                 continue
             pitch[context, level - last + zero] += 1
             context, last = pitch_context(int(level) - last), int(level)
-    merged = [codes[0][np.append(True, np.diff(codes[0]) != 0)] for codes, _ in clips]
+    heard = [kinds[codes[0][np.append(True, np.diff(codes[0]) != 0)]] for codes, _ in clips]
     return UnitTables(
         kinds,
         scaled(smoothed(first)),
@@ -130,7 +130,7 @@ def count(
         scaled(pitch + 0.1),
         voice.astype(np.float32),
         scaled(gaussian_steps()),
-        learn_merges(merged, size, MERGES).astype(np.uint16),
+        learn_merges(heard, KINDS, MERGES).astype(np.uint16),
     )
 
 
