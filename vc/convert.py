@@ -216,7 +216,7 @@ class Converter:
         Raises:
             AudioError: the clip cannot be read.
         """
-        audio = self._load(clip, role)
+        audio = self.clip(clip, role)
         problems = check_clip(audio, role, self.features)
         if self.normality is None or any(problem.blocking for problem in problems):
             return ClipReport(problems, None)
@@ -387,12 +387,32 @@ class Converter:
         voiced = self._tensor((f0 > 0).astype(np.float32))
         log_f0 = self._tensor(interpolate_log_f0(moved_f0(f0, voice, pitch)))
         progress(0.3)
-        log_mel = self.log_mel(self._tensor(waveform))
-        speaker = voice.speaker_embedding.to(self.device)[None]
-        latent = Latent(self.autoencoder.encode_content(log_mel), speaker)
-        decoded = steady_harmonics(self.autoencoder.decode(latent, log_f0, voiced))
+        content = self.autoencoder.encode_content(self.log_mel(self._tensor(waveform)))
+        decoded = self._decode(content, voice, log_f0, voiced)
         progress(0.6)
         return fit_length(self.synthesize(decoded, log_f0, voiced), len(waveform))
+
+    def speak(self, content: Tensor, voice: Voice, log_f0: Tensor, voiced: Tensor) -> Waveform:
+        """Say content in a voice, from wherever content and pitch come.
+
+        Args:
+            content: `(1, content_dim, content_frames)`.
+            voice: whose.
+            log_f0: `(frames,)`, natural log of Hz, interpolated through unvoiced frames.
+            voiced: `(frames,)`, 1.0 where voiced.
+
+        Returns:
+            `(frames * hop_length,)` at the model's rate.
+        """
+        with torch.inference_mode():
+            log_f0, voiced = (x[None].to(self.device) for x in (log_f0, voiced))
+            decoded = self._decode(content.to(self.device), voice, log_f0, voiced)
+            return self.synthesize(decoded, log_f0, voiced)
+
+    def _decode(self, content: Tensor, voice: Voice, log_f0: Tensor, voiced: Tensor) -> Tensor:
+        """Content and pitch `(1, frames)` -> log-mel `(1, n_mels, frames)`."""
+        latent = Latent(content, voice.speaker_embedding.to(self.device)[None])
+        return steady_harmonics(self.autoencoder.decode(latent, log_f0, voiced))
 
     def synthesize(self, log_mel: Tensor, log_f0: Tensor, voiced: Tensor) -> Waveform:
         """Vocoder stage: `(1, n_mels, frames)` and pitch `(1, frames)` -> `(samples,)`."""
