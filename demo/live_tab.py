@@ -32,7 +32,7 @@ def live_tab(studio: Studio, convert: ConvertTab) -> None:
     gr.HTML(
         "<h2>Speak, and hear yourself converted</h2><p><b>Wear headphones</b>: from a loudspeaker "
         "the converted voice would come back into the microphone. Where no voice is given here, "
-        "the reference of the Convert tab is taken.</p>",
+        "the reference of the Convert tab is taken. Nothing of what you say is kept.</p>",
         elem_classes="vc-step",
     )
     with gr.Row():
