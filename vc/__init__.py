@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vc.audio import Audio, read_audio, write_audio
-    from vc.convert import Converter, load
+    from vc.convert import Converter, Embedding, load
+    from vc.embedding import embed
     from vc.stream import Stream
     from vc.voice import Voice
 
@@ -20,9 +21,11 @@ __version__ = "0.1.0"
 __all__ = [
     "Audio",
     "Converter",
+    "Embedding",
     "Stream",
     "Voice",
     "__version__",
+    "embed",
     "load",
     "read_audio",
     "write_audio",
@@ -33,8 +36,10 @@ _HOMES = {
     "read_audio": "vc.audio",
     "write_audio": "vc.audio",
     "Converter": "vc.convert",
+    "Embedding": "vc.convert",
     "Stream": "vc.stream",
     "Voice": "vc.voice",
+    "embed": "vc.embedding",
     "load": "vc.convert",
 }
 

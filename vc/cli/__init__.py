@@ -14,9 +14,11 @@ from collections.abc import Sequence
 import vc
 from vc.cli.arguments import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from vc.cli.batch import add_batch
+from vc.cli.check import add_check
 from vc.cli.codes import add_compress, add_decode, add_decompress, add_encode
 from vc.cli.convert import add_convert, add_denoise
 from vc.cli.demo import add_demo
+from vc.cli.embed import add_embed, add_map
 from vc.cli.evaluate import add_evaluate, add_probe
 from vc.cli.export import add_export
 from vc.cli.info import add_info
@@ -38,6 +40,9 @@ _IN_THE_ORDER_OF_HELP = (
     add_decompress,
     add_demo,
     add_batch,
+    add_embed,
+    add_map,
+    add_check,
     add_info,
     add_export,
     add_prepare,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
+
+from vc.errors import DataError
 
 if TYPE_CHECKING:
     from vc.convert import Pitch
@@ -73,6 +75,23 @@ def at_least(least: int) -> Callable[[str], int]:
         raise argparse.ArgumentTypeError(f"{text!r}: use a whole number from {least}")
 
     return number
+
+
+def audio_files(places: Iterable[Path]) -> list[Path]:
+    """Files as they are named, and every audio file below folders.
+
+    Raises:
+        DataError: a folder without audio.
+    """
+    from vc.audio import find_audio
+
+    files: list[Path] = []
+    for place in places:
+        found = find_audio(place) if place.is_dir() else [place]
+        if not found:
+            raise DataError(f"{place}: no audio files in this folder; name another")
+        files += found
+    return files
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from vc.cli.arguments import Commands, add_checkpoint, progress_bar
+from vc.cli.arguments import Commands, add_checkpoint, audio_files, progress_bar
 from vc.errors import VCError
 
 
@@ -49,19 +49,13 @@ def add_adapt(commands: Commands) -> None:
 
 def _adapt(options: argparse.Namespace) -> None:
     from vc.adapt import MIN_TUNING_S, adapt_voice
-    from vc.audio import find_audio
     from vc.convert import load
     from vc.voice import check_voice_name, save_voice
 
     check_voice_name(options.output)
     if options.steps < 1:
         raise VCError("--steps must be at least 1")
-    files: list[Path] = []
-    for place in options.clips:
-        found = find_audio(place) if place.is_dir() else [place]
-        if not found:
-            raise VCError(f"{place}: no audio files in this folder; name another")
-        files += found
+    files = audio_files(options.clips)
     converter = load(options.checkpoint, vocoder="griffin-lim")  # a voice needs no vocoder
     with progress_bar("listening and tuning", options.quiet) as show:
         name = options.name or options.output.stem
