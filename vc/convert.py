@@ -216,7 +216,7 @@ class Converter:
         Raises:
             AudioError: the clip cannot be read.
         """
-        audio = self._load(clip, role)
+        audio = self.clip(clip, role)
         problems = check_clip(audio, role, self.features)
         if self.normality is None or any(problem.blocking for problem in problems):
             return ClipReport(problems, None)
