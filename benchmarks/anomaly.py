@@ -1,13 +1,14 @@
 """How well `vc check` tells what is not the speech that the model knows, beside a simple baseline.
 
-    python benchmarks/anomaly.py CORPORA
-    python benchmarks/anomaly.py CORPORA --music FOLDER    # recordings of music, too
+    python -m benchmarks.anomaly CORPORA
+    python -m benchmarks.anomaly CORPORA --music FOLDER    # recordings of music, too
 
 Normal clips are the sources of the test pairs, whose speakers were never trained on. Anomalies are
 made of these clips, or made up here: the music is synthesised (chords, strings, frequency
 modulation, drums), since the corpora hold none. The baseline is a Gaussian over how much the level
 varies and how flat the spectrum is, fitted to clips of training speakers. Columns: area under the
-ROC curve of both; share of the clips that `vc check` says anything of, and that it names rightly.
+ROC curve of `vc check`, of its errors of rebuilding alone and of the baseline; share of the clips
+that the model finds strange, that `vc check` says anything of, and that it names rightly.
 Needs the `eval` extra.
 """
 
@@ -313,33 +314,47 @@ def main() -> None:
         kinds[kind] = [alter(waveform) for waveform in chosen]
     simple = baseline(options.corpora)
 
-    def look(clips: list[Waveform]) -> tuple[list[ClipReport], np.ndarray, np.ndarray]:
+    def look(clips: list[Waveform]) -> tuple[list[ClipReport], np.ndarray]:
         reports = [converter.check(Audio(clip, RATE)) for clip in tqdm(clips, mininterval=5)]
-        scores = [np.inf if r.strangeness is None else r.strangeness.score for r in reports]
-        finite = np.nan_to_num(np.array(scores), posinf=1e9)
-        return reports, finite, np.array([simple(clip) for clip in clips])
+        scores = np.array(
+            [[*model_scores(r), simple(c)] for r, c in zip(reports, clips, strict=True)]
+        )
+        return reports, scores
 
-    reports, scores, simple_scores = look(normal)
+    reports, scores = look(normal)
     p = np.array([r.strangeness.p for r in reports if r.strangeness is not None])
-    print(f"normal: {len(normal)} clips; something is said of {said(reports):.1%}")
-    shares = ", ".join(
+    print(
+        f"normal: {len(normal)} clips; the model finds {found_strange(reports):.1%} strange, "
+        f"something is said of {said(reports):.1%}"
+    )
+    levels = ", ".join(
         f"{np.mean(p < limit):.3f} below {limit}" for limit in (0.01, 0.05, 0.1, 0.5)
     )
-    print(f"p of normal clips: {shares}")
-    print(f"{'':18}{'clips':>6}{'AUC':>8}{'simple':>8}{'strange':>9}{'told':>7}{'named':>7}")
+    print(f"p of normal clips: {levels}", flush=True)
+    heads = ("AUC", "rebuilt", "simple", "strange", "told", "named")
+    print(f"{'':18}{'clips':>6}" + "".join(f"{head:>9}" for head in heads), flush=True)
     for kind, clips in kinds.items():
-        own_reports, own, own_simple = look(clips)
+        own_reports, own = look(clips)
         truth = np.repeat([0, 1], [len(normal), len(clips)])
-        auc = roc_auc_score(truth, np.concatenate([scores, own]))
-        auc_simple = roc_auc_score(truth, np.concatenate([simple_scores, own_simple]))
-        strange = np.mean(
-            [r.strangeness is None or r.strangeness.kind is not None for r in own_reports]
-        )
+        areas = [roc_auc_score(truth, column) for column in np.concatenate([scores, own]).T]
         right = np.mean([named(report, kind) for report in own_reports])
-        print(
-            f"{kind:18}{len(clips):>6}{auc:>8.3f}{auc_simple:>8.3f}{strange:>9.0%}"
-            f"{said(own_reports):>7.0%}{right:>7.0%}"
-        )
+        shares = (found_strange(own_reports), said(own_reports), right)
+        row = "".join(f"{area:>9.3f}" for area in areas) + "".join(f"{s:>9.0%}" for s in shares)
+        print(f"{kind:18}{len(clips):>6}{row}", flush=True)
+
+
+def model_scores(report: ClipReport) -> tuple[float, float]:
+    """Strangeness, and that of the errors of rebuilding alone; large where nothing is left."""
+    if report.strangeness is None:
+        return 1e9, 1e9
+    return report.strangeness.score, report.strangeness.logs["rebuilding"]
+
+
+def found_strange(reports: list[ClipReport]) -> float:
+    """Share of clips that the model finds strange, or in which it finds nothing to look at."""
+    return float(
+        np.mean([r.strangeness is None or r.strangeness.kind is not None for r in reports])
+    )
 
 
 def said(reports: list[ClipReport]) -> float:

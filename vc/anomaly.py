@@ -75,6 +75,14 @@ class Sight(NamedTuple):
     bandwidth_hz: float
 
 
+class Example(NamedTuple):
+    """A clip to learn from."""
+
+    sight: Sight
+    speaker: str
+    log_speed: float = 0.0  # natural log of how fast it is played
+
+
 class Strangeness(NamedTuple):
     """How strange a clip is to the model."""
 
@@ -373,51 +381,51 @@ def _array(tensor: torch.Tensor) -> FloatArray:
     return tensor[0].double().cpu().numpy()
 
 
-def fit_normality(
-    sights: list[Sight], altered: list[tuple[Sight, float]], folds: int = 4
-) -> Normality:
+def fit_normality(real: list[Example], altered: list[Example], folds: int = 4) -> Normality:
     """Learn what is normal.
 
     Distances are calibrated by cross-fitting: each clip's is to a Gaussian that was fitted without
-    it.
+    any clip of its speaker.
 
     Args:
-        sights: of clips of real speech.
-        altered: of clips played at other speeds, with the natural log of the speed.
-        folds: into which `sights` are cut.
+        real: clips of real speech.
+        altered: clips played at other speeds.
+        folds: into which the speakers are cut.
     """
-    fold = np.arange(len(sights)) % folds
+    speakers = sorted({example.speaker for example in real})
+    fold_of = {speaker: number % folds for number, speaker in enumerate(speakers)}
     logs: dict[str, FloatArray] = {}
-    distances: dict[str, FloatArray] = {}
-    for number in range(folds):
-        part = _learn([s for s, f in zip(sights, fold, strict=True) if f != number], altered)
-        centres = _fit(part, [s for s, f in zip(sights, fold, strict=True) if f != number])
-        held = np.flatnonzero(fold == number)
-        numbers = [part.numbers(sights[i]) for i in held]
-        for name, gaussian in centres.items():
-            values = gaussian.distance(np.stack([row[name] for row in numbers]))
-            distances.setdefault(name, np.zeros(len(sights)))[held] = values
-    learnt = _learn(sights, altered)
+    distances: dict[str, list[float]] = {}
+    for fold in range(folds):
+        others = [example for example in real if fold_of[example.speaker] != fold]
+        part = _learn(others, [e for e in altered if fold_of.get(e.speaker) != fold])
+        gaussians = _fit(part, others)
+        held_out = [part.numbers(e.sight) for e in real if fold_of[e.speaker] == fold]
+        for name, gaussian in gaussians.items():
+            rows = np.stack([numbers[name] for numbers in held_out])
+            distances.setdefault(name, []).extend(gaussian.distance(rows))
+    learnt = _learn(real, altered)
     aspects = {}
-    for name, gaussian in _fit(learnt, sights).items():
+    for name, gaussian in _fit(learnt, real).items():
         knots = np.quantile(distances[name], _KNOTS)
         start = np.quantile(distances[name], 1 - _TAIL)
-        tail = float((distances[name][distances[name] > start] - start).mean())
+        tail = float(np.mean([d - start for d in distances[name] if d > start]))
         aspects[name] = Gaussian(gaussian.centre, gaussian.precision, knots, tail)
         logs[name] = np.array([aspects[name].minus_log_p(d) for d in distances[name]])
     scores = np.quantile(np.max(list(logs.values()), axis=0), _KNOTS)
     return Normality(learnt.correlation, learnt.forward, learnt.speed, aspects, scores)
 
 
-def _learn(sights: list[Sight], altered: list[tuple[Sight, float]]) -> Normality:
+def _learn(real: list[Example], altered: list[Example]) -> Normality:
     """What comes before the Gaussians: mean correlation, direction of time, speed."""
-    correlation = np.mean([sight.correlation for sight in sights], axis=0)
-    order = np.stack([sight.order for sight in sights])
+    correlation = np.mean([example.sight.correlation for example in real], axis=0)
+    order = np.stack([example.sight.order for example in real])
     scale = order.std(axis=0) + 1e-9
     # played backwards each row is its negative, so this is regression on 1 forwards, -1 backwards
     forward = _ridge(order / scale, np.ones(len(order)), 0.3) / scale
-    rows = np.stack([aspects_with(s, correlation)["whole"] for s, _ in altered])
-    targets = np.array([log_speed for _, log_speed in altered])
+    played = altered + real[: len(altered)]
+    rows = np.stack([aspects_with(e.sight, correlation)["whole"] for e in played])
+    targets = np.array([example.log_speed for example in played])
     centre, scale = rows.mean(axis=0), rows.std(axis=0) + 1e-9
     weights = _ridge((rows - centre) / scale, targets - targets.mean(), 0.1) / scale
     constant = targets.mean() - weights @ centre
@@ -429,9 +437,9 @@ def _ridge(rows: FloatArray, targets: FloatArray, weight: float) -> FloatArray:
     return np.linalg.solve(gram, rows.T @ targets / len(rows)).astype(np.float64)
 
 
-def _fit(learnt: Normality, sights: list[Sight]) -> dict[str, Gaussian]:
+def _fit(learnt: Normality, real: list[Example]) -> dict[str, Gaussian]:
     """A Gaussian an aspect, not yet calibrated."""
-    numbers = [learnt.numbers(sight) for sight in sights]
+    numbers = [learnt.numbers(example.sight) for example in real]
     gaussians = {}
     for name in numbers[0]:
         rows = np.stack([row[name] for row in numbers])

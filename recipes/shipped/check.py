@@ -20,7 +20,7 @@ from safetensors import safe_open
 from tqdm import tqdm
 
 import vc
-from vc.anomaly import NORMALITY_FILE, Sight, fit_normality, look, save_normality
+from vc.anomaly import NORMALITY_FILE, Example, Sight, fit_normality, look, save_normality
 from vc.audio import Waveform, resample
 from vc.convert import SHIPPED, Converter
 from vc.corpus import Utterance, feature_file, read_manifest
@@ -44,20 +44,21 @@ def main() -> None:
     generator = np.random.default_rng(0)
     utterances = [u for u in read_manifest(options.cache) if u.seconds >= SHORTEST_S]
     chosen = choose([u for u in utterances if u.split == "train"], generator)[: options.clips]
-    sights, altered = [], []
+    real, altered = [], []
     for number, utterance in enumerate(tqdm(chosen, "looking", mininterval=5)):
         waveform = read(options.cache, utterance)
-        sights.append(see(converter, prior, waveform))
+        sight = see(converter, prior, waveform)
+        if sight is None:
+            continue
+        real.append(Example(sight, utterance.speaker))
         if number < options.altered:
             log_speed = generator.uniform(*np.log(SPEEDS))
             rate = converter.features.sample_rate
             played = resample(waveform, round(rate * np.exp(log_speed)), rate)
-            altered.append((see(converter, prior, played), log_speed))
-    altered += [(sight, 0.0) for sight in sights[: len(altered)]]
-    normality = fit_normality(
-        [sight for sight in sights if sight is not None],
-        [(sight, log_speed) for sight, log_speed in altered if sight is not None],
-    )
+            sight = see(converter, prior, played)
+            if sight is not None:
+                altered.append(Example(sight, utterance.speaker, log_speed))
+    normality = fit_normality(real, altered)
     save_normality(options.checkpoint / NORMALITY_FILE, normality, converter.model_sha256)
     held_out = [u for u in utterances if u.split == "validation"]
     seen = [
@@ -65,7 +66,7 @@ def main() -> None:
         for u in tqdm(held_out, "held out", mininterval=5)
     ]
     p = np.array([normality.judge(sight).p for sight in seen if sight is not None])
-    print(f"{len(sights)} clips; held out: {len(p)} clips")
+    print(f"{len(real)} clips; held out: {len(p)} clips")
     for limit in (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 0.75):
         print(f"  p below {limit:4}: {np.mean(p < limit):.3f} of them")
 
