@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vc.anomaly import LOOKED_AT_S, NORMALITY_FILE, Normality, Strangeness, load_normality, look
+from vc.anomaly import NORMALITY_FILE, Normality, Strangeness, load_normality
 from vc.audio import (
     MIN_REFERENCE_S,
     MIN_SPEECH_S,
@@ -47,6 +47,7 @@ from vc.pitch import (
     pitch_range,
     shift_semitones,
 )
+from vc.sight import LOOKED_AT_S, look
 from vc.vocoder.griffin_lim import griffin_lim
 from vc.vocoder.source_filter import SourceFilterVocoder
 from vc.voice import Voice, blend_voices, is_voice_file, load_voice

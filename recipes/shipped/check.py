@@ -20,10 +20,11 @@ from safetensors import safe_open
 from tqdm import tqdm
 
 import vc
-from vc.anomaly import NORMALITY_FILE, Example, Sight, fit_normality, look, save_normality
+from vc.anomaly import NORMALITY_FILE, Example, fit_normality, save_normality
 from vc.audio import Waveform, resample
 from vc.convert import SHIPPED, Converter
 from vc.corpus import Utterance, feature_file, read_manifest
+from vc.sight import Sight, look
 from vc.voice_prior import PRIOR_FILE, VoicePrior, load_prior
 
 CLIPS, FROM_LARGE_CORPORA = 2, 40  # a speaker; and of a speaker with more than 200 clips
