@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from scipy.fft import dct
 from scipy.optimize import linear_sum_assignment
-from sklearn.cluster import KMeans
+from sklearn.cluster import KMeans, SpectralClustering
 from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
@@ -35,6 +35,7 @@ BANDS = 58  # below 4 kHz, what the telephone-like recordings hold
 CEPSTRA = 13
 WIDTH, BLOCKS = 48, 2
 BATCH = 128
+NEIGHBOURS = 5  # of a clip among those of each other speaker
 
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
@@ -92,7 +93,7 @@ def warped_distances(mel: Tensor) -> FloatArray:
             diagonal = above[j - 1] if j else (infinite if i else np.zeros_like(infinite))
             row.append(local + np.minimum(np.minimum(above[j], left), diagonal))
         above = row
-    return (above[-1] + above[-1].T) / (4 * FRAMES)
+    return np.asarray((above[-1] + above[-1].T) / (4 * FRAMES), dtype=np.float32)
 
 
 def neighbours_elsewhere(distances: FloatArray, speakers: IntArray, count: int) -> IntArray:
@@ -155,64 +156,64 @@ def disturbed(mel: Tensor) -> Tensor:
     return mel * kept + 0.1 * torch.randn_like(mel)
 
 
-class Weights(NamedTuple):
-    """Of the losses."""
+def graph_classes(distances: FloatArray, speakers: IntArray, seed: int) -> IntArray:
+    """Ten classes of clips that are near across speakers, `(clips,)`, without a label.
 
-    rebuild: float
-    information: float  # of the class about the clip
-    agree: float  # between a clip, itself disturbed, and its like from other speakers
-
-
-def information(probabilities: Tensor, speaker: Tensor) -> Tensor:
-    """Mutual information of class and clip given the speaker, in nats (IMSAT's, and RIM's).
-
-    Entropy of what a speaker's clips are, on average, less that of what each one is: every class
-    is to be used alike by everybody, and no clip to be undecided. So no class can stand for a
-    speaker.
+    Spectral clustering (Ng et al. 2001) of the graph that joins each clip to those of every other
+    speaker that are most like it. There are no edges within a speaker, so no class can be one.
     """
+    near = neighbours_elsewhere(distances, speakers, NEIGHBOURS)
+    edges = np.zeros_like(distances)
+    edges[np.arange(len(near))[:, None], near] = 0.5
+    clustering = SpectralClustering(
+        CLASSES, affinity="precomputed", assign_labels="cluster_qr", random_state=seed
+    )
+    return np.asarray(clustering.fit_predict(edges + edges.T))
 
-    def entropy(p: Tensor) -> Tensor:
-        return -(p * p.clamp(min=1e-6).log()).sum(dim=-1)
 
-    averages = [probabilities[speaker == one].mean(dim=0) for one in speaker.unique()]
-    return entropy(torch.stack(averages)).mean() - entropy(probabilities).mean()
+def votes(distances: FloatArray, classes: IntArray, speakers: IntArray) -> IntArray:
+    """Commonest class among the clips of each speaker that are nearest to a new clip.
+
+    Args:
+        distances: `(new clips, clips)`.
+        classes: `(clips,)`.
+        speakers: `(clips,)`.
+    """
+    counts = np.zeros((len(distances), CLASSES), dtype=int)
+    for speaker in np.unique(speakers):
+        places = np.flatnonzero(speakers == speaker)
+        nearest = places[np.argsort(distances[:, places], axis=1)[:, :NEIGHBOURS]]
+        counts += (classes[nearest][:, :, None] == np.arange(CLASSES)).sum(axis=1)
+    return counts.argmax(axis=1)
 
 
 def train(
-    digits: Digits, clips: IntArray, near: IntArray | None, weights: Weights, steps: int, seed: int
+    digits: Digits, clips: IntArray, classes: IntArray | None, steps: int, seed: int
 ) -> DigitAutoencoder:
-    """Learn from some clips, without labels.
+    """Learn to say a clip by a class, from some clips and without labels.
 
     Args:
         digits: all clips.
         clips: indices of those to learn from.
-        near: for each of them, indices of clips (also of these) by others that are like it.
-        weights: of the losses.
+        classes: of each of them, by the graph, which the encoder is to find too; None if it has
+            to find its own.
         steps: of training.
         seed: of weights and batches.
     """
     torch.manual_seed(seed)
     mel, speaker = digits.mel[clips], torch.from_numpy(digits.speakers[clips])
-    like = None if near is None else torch.from_numpy(near)
+    wanted = None if classes is None else torch.from_numpy(classes).long()
     model = DigitAutoencoder(len(digits.names)).train()
-    optimizer = torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, steps)
     for _ in range(steps):
         picks = torch.randint(len(clips), (BATCH,))
         logits = model.logits(disturbed(mel[picks]))
         bottled = model.bottleneck(logits[:, :, None])
         rebuilt = model.decode(bottled.content[:, :, 0], speaker[picks])
-        loss = weights.rebuild * (functional.mse_loss(rebuilt, mel[picks]) + 0.1 * bottled.loss)
-        chances = logits.softmax(dim=-1)
-        if weights.information > 0:
-            loss = loss - weights.information * information(chances, speaker[picks])
-        if weights.agree > 0:
-            others = picks
-            if like is not None:
-                others = like[picks, torch.randint(like.shape[1], (BATCH,))]
-            other = model.logits(disturbed(mel[others])).softmax(dim=-1)
-            same = (chances * other).sum(dim=-1)
-            loss = loss - weights.agree * torch.log(same + 1e-3).mean()
+        loss = functional.mse_loss(rebuilt, mel[picks]) + 0.1 * bottled.loss
+        if wanted is not None:
+            loss = loss + functional.cross_entropy(logits, wanted[picks])
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -264,25 +265,40 @@ def clusters(digits: Digits, clips: IntArray, unseen: IntArray, seed: int) -> Fl
     )
 
 
-def told(distances: FloatArray, digits: Digits, clips: IntArray, unseen: IntArray) -> float:
-    """What labels are worth: the commonest digit among the 25 nearest labelled clips."""
-    nearest = clips[np.argsort(distances[np.ix_(unseen, clips)], axis=1)[:, :25]]
-    votes = np.stack([(digits.digits[nearest] == d).sum(axis=1) for d in range(10)], axis=1)
-    return float((votes.argmax(axis=1) == digits.digits[unseen]).mean())
+WAYS = ("labels", "k-means", "graph", "one-hot", "one-hot, graph")
 
 
-WAYS = {  # weights of the losses, and how many clips of each other speaker count as alike
-    "one-hot autoencoder": (Weights(1.0, 0.0, 0.0), 0),
-    "with its like, disturbed": (Weights(1.0, 5.0, 1.0), 0),
-    "with its like elsewhere": (Weights(1.0, 5.0, 1.0), 1),
-}
+def judge(
+    way: str,
+    digits: Digits,
+    distances: FloatArray,
+    fold: tuple[IntArray, IntArray],
+    steps: int,
+    seed: int,
+) -> FloatArray:
+    """`named_right` of one way, learnt from the clips of a fold's first part."""
+    clips, unseen = fold
+    speakers = digits.speakers[clips]
+    if way == "k-means":
+        return clusters(digits, clips, unseen, seed)
+    if way == "labels":  # what labels are worth: the digits themselves instead of classes
+        learnt = digits.digits[clips]
+    elif way != "one-hot":
+        learnt = graph_classes(distances[np.ix_(clips, clips)], speakers, seed)
+    if way.startswith("one-hot"):
+        model = train(digits, clips, learnt if way == WAYS[-1] else None, steps, seed)
+        learnt = classes_of(model, digits.mel[clips])
+        asked = classes_of(model, digits.mel[unseen])
+    else:
+        asked = votes(distances[np.ix_(unseen, clips)], learnt, speakers)
+    return named_right(learnt, asked, digits, clips, unseen)
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--ways", nargs="*", choices=WAYS, default=list(WAYS))
     options = parser.parse_args()
@@ -290,31 +306,18 @@ def main() -> None:
     digits = read_digits(options.folder)
     distances = warped_distances(digits.mel)
     print("named right, %: digits learnt from / of an unseen speaker / that matched by themselves")
-    print(f"{'':28}" + "".join(f"{name:>17}" for name in digits.names) + f"{'mean':>17}")
+    print(f"{'':16}" + "".join(f"{name:>15}" for name in digits.names) + f"{'mean':>15}")
     folds = [
         (np.flatnonzero(digits.speakers != out), np.flatnonzero(digits.speakers == out))
         for out in range(len(digits.names))
     ]
-    bound = [told(distances, digits, *fold) for fold in folds]
-    print(f"{'labels (nearest 25)':28}" + "".join(f"{100 * b:17.1f}" for b in bound), end="")
-    print(f"{100 * np.mean(bound):17.1f}")
-    for name in ("k-means", *options.ways):
+    for way in options.ways:
         rows: list[FloatArray] = []
-        print(f"{name:28}", end="")
-        for clips, unseen in folds:
-            if name == "k-means":
-                rows.append(clusters(digits, clips, unseen, options.seed))
-            else:
-                weights, count = WAYS[name]
-                among = distances[np.ix_(clips, clips)]
-                speakers = digits.speakers[clips]
-                near = neighbours_elsewhere(among, speakers, count) if count else None
-                model = train(digits, clips, near, weights, options.steps, options.seed)
-                found = classes_of(model, digits.mel[clips])
-                asked = classes_of(model, digits.mel[unseen])
-                rows.append(named_right(found, asked, digits, clips, unseen))
-            print(f"{_percent(rows[-1]):>17}", end="", flush=True)
-        print(f"{_percent(np.mean(rows, axis=0)):>17}")
+        print(f"{way:16}", end="")
+        for fold in folds:
+            rows.append(judge(way, digits, distances, fold, options.steps, options.seed))
+            print(f"{_percent(rows[-1]):>15}", end="", flush=True)
+        print(f"{_percent(np.mean(rows, axis=0)):>15}", flush=True)
 
 
 def _percent(shares: FloatArray) -> str:
