@@ -265,7 +265,7 @@ def clusters(digits: Digits, clips: IntArray, unseen: IntArray, seed: int) -> Fl
     )
 
 
-WAYS = ("labels", "k-means", "graph", "one-hot", "one-hot, graph")
+WAYS = ("labels", "k-means", "graph", "one-hot", "one-hot, graph", "one-hot, labels")
 
 
 def judge(
@@ -281,15 +281,18 @@ def judge(
     speakers = digits.speakers[clips]
     if way == "k-means":
         return clusters(digits, clips, unseen, seed)
-    if way == "labels":  # what labels are worth: the digits themselves instead of classes
-        learnt = digits.digits[clips]
-    elif way != "one-hot":
-        learnt = graph_classes(distances[np.ix_(clips, clips)], speakers, seed)
+    wanted = None
+    if way.endswith("labels"):  # what they are worth: the digits themselves instead of classes
+        wanted = digits.digits[clips]
+    elif way.endswith("graph"):
+        wanted = graph_classes(distances[np.ix_(clips, clips)], speakers, seed)
     if way.startswith("one-hot"):
-        model = train(digits, clips, learnt if way == WAYS[-1] else None, steps, seed)
+        model = train(digits, clips, wanted, steps, seed)
         learnt = classes_of(model, digits.mel[clips])
         asked = classes_of(model, digits.mel[unseen])
     else:
+        assert wanted is not None
+        learnt = wanted
         asked = votes(distances[np.ix_(unseen, clips)], learnt, speakers)
     return named_right(learnt, asked, digits, clips, unseen)
 
