@@ -1,4 +1,4 @@
-"""Do invented voices belong to nobody, differ from one another, sound natural? Are blends smooth?
+"""Do invented voices belong to nobody, differ and sound natural? Are blends of voices smooth?
 
     python -m benchmarks.new_voices CORPORA CACHE --strangers CORPORA/test_speakers.tsv
 

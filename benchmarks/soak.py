@@ -2,11 +2,11 @@
 
     python -m benchmarks.soak [--minutes 10] [--files 2000] [--only server|batch]
 
-The server converts the examples again and again, asked through its API by one visitor after the
-other (each makes 25 conversions and leaves). The batch converts made voices of 0.6 to 1 s with one
-worker; then every result is read and compared in length with its source. Memory is the resident set
-that the system reports; its slope is that of a straight line through all samples after the first
-fifth, which is warming up.
+The server converts made voices of 1 to 4 s, each of a length of its own, asked through its API by
+one visitor after the other (each makes 25 conversions and leaves). The batch converts made voices
+of 0.6 to 1 s with one worker; then every result is read and compared in length with its source.
+Memory is the resident set that the system reports; its slope is that of a straight line through all
+samples after the first fifth, which is warming up.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from vc.audio import Audio, read_audio, write_audio
 from vc.errors import VCError
 
 _STAY = 25  # conversions of a visitor
+_GOLDEN = 0.618  # share: its multiples fill an interval evenly
 _WARM_UP = 0.2  # share of the samples
 _PATIENCE_S = 120.0
 _MB = 1024**2
@@ -94,9 +95,13 @@ def soak_server(minutes: float, folder: Path) -> int:
             if count % _STAY == 0 and count:
                 client.close()
                 client = Client(f"http://127.0.0.1:{port}", verbose=False)
-            clips = [handle_file(EXAMPLES / f"{role}.flac") for role in ("source", "reference")]
+            clip = folder / f"clip{count}.wav"
+            seconds = 1 + 3 * (count * _GOLDEN % 1)
+            waveform = make_voice(90 + 8 * (count % 20), seconds=seconds, seed=count)
+            write_audio(clip, Audio(waveform, SAMPLE_RATE))
+            clips = handle_file(clip), [handle_file(EXAMPLES / "reference.flac")]
             strength = 100 - 10 * (count % 3)
-            arguments = (clips[0], clips[1:], "Match the reference", 0, strength, False, True)
+            arguments = (*clips, "Match the reference", 0, strength, False, True)
             try:
                 result = client.predict(*arguments, api_name="/convert")
                 result = result[0] if isinstance(result, (list, tuple)) else result
@@ -104,10 +109,15 @@ def soak_server(minutes: float, folder: Path) -> int:
             except Exception as error:  # noqa: BLE001 - it is counted
                 failures += 1
                 print(f"failed: {error!r}", flush=True)
+            clip.unlink()
             count += 1
             done.append(count)
             memory.append(resident_mb(server.pid))
-            files.append(sum(file.is_file() for file in folder.glob("vc-demo-*/**/*")))
+            files.append(
+                sum(
+                    len(names) for place in folder.glob("vc-demo-*") for *_, names in os.walk(place)
+                )
+            )
         client.close()
     finally:
         server.terminate()

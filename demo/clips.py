@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 from pathlib import Path
+from typing import Literal
 
 import gradio as gr
 
@@ -15,6 +16,7 @@ from vc.convert import Converter, Reference
 from vc.errors import AudioError, VCError
 from vc.voice import is_voice_file, load_voice
 
+Role = Literal["source", "reference"]
 MAX_REFERENCES = 20
 
 
@@ -85,7 +87,7 @@ class Clips:
             if problem.blocking:
                 raise AudioError(f"{Path(path).name}: {problem.message}")
 
-    def problems(self, path: str, role: str) -> list[Problem]:
+    def problems(self, path: str, role: Role) -> list[Problem]:
         """What is wrong with a file; empty if nothing is."""
         try:
             reference = self.read_reference(path) if role == "reference" else self.read(path)
@@ -93,9 +95,9 @@ class Clips:
             return [Problem(plain(error), blocking=True)]
         if not isinstance(reference, Audio):
             return []
-        return check_clip(reference, role, self.converter.features)
+        return self.converter.check(reference, role).problems
 
-    def report(self, paths: list[str], role: str) -> str:
+    def report(self, paths: list[str], role: Role) -> str:
         """The problems of several files as HTML; says so when there are none."""
         lines = []
         for path in paths:

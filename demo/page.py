@@ -12,20 +12,22 @@ from demo.batch_tab import batch_tab
 from demo.blend_tab import blend_tab
 from demo.convert_tab import convert_tab
 from demo.history_tab import history_tab
+from demo.live_route import live_route
+from demo.live_tab import live_tab
 from demo.look_tab import look_tab
 from demo.private_paths import PrivatePaths
 from demo.studio import Studio
+from demo.visits import FORGOTTEN_AFTER_S, MAX_VISITS
 
 HERE = Path(__file__).parent
-SCRIPTS = ("compare.js", "connection.js")
+SCRIPTS = ("compare.js", "connection.js", "live.js")
 QUEUE_LENGTH = 100
-FORGOTTEN_AFTER_S = 24 * 3600  # files of a visit whose end was not noticed
 
 
 def build_page(studio: Studio) -> gr.Blocks:
     """Build the page around a studio; it is not served yet."""
     keep = studio.settings.keep_uploads is not None
-    cleaning = None if keep else (3600, FORGOTTEN_AFTER_S)
+    cleaning = None if keep else (3600, int(FORGOTTEN_AFTER_S))
     with gr.Blocks(title="Voice converter", analytics_enabled=False, delete_cache=cleaning) as page:
         gr.HTML(
             "<h1>Voice converter</h1><p>The words of one clip, in the voice of another.</p>",
@@ -34,6 +36,8 @@ def build_page(studio: Studio) -> gr.Blocks:
         with gr.Tabs() as tabs:
             with gr.Tab("Convert", id="convert"):
                 convert = convert_tab(studio)
+            with gr.Tab("Live", id="live"):
+                live_tab(studio, convert)
             with gr.Tab("Look", id="look"):
                 look_tab(studio, convert)
             with gr.Tab("Blend & keep", id="blend"):
@@ -45,6 +49,7 @@ def build_page(studio: Studio) -> gr.Blocks:
         gr.HTML(_about_files(studio), elem_classes="vc-note", elem_id="about-files")
 
         def leave(request: gr.Request) -> None:
+            studio.streams.end(request.session_hash)
             studio.visits.end(request.session_hash)
 
         page.unload(leave)
@@ -61,6 +66,7 @@ def launch_options(studio: Studio) -> dict[str, Any]:
         "theme": _theme(),
         "css_paths": HERE / "pages.css",
         "head": f'<meta name="description" content="Voice converter">{scripts}',
+        "state_session_capacity": MAX_VISITS,  # what Gradio remembers of each
         "max_file_size": round(studio.settings.max_mb * 1e6),
         "footer_links": ["api"],
         "share": False,
@@ -71,7 +77,10 @@ def launch_options(studio: Studio) -> dict[str, Any]:
         "enable_monitoring": False,
         "run_history": False,
         "quiet": True,
-        "app_kwargs": {"middleware": [Middleware(PrivatePaths, folder=studio.folder)]},
+        "app_kwargs": {
+            "middleware": [Middleware(PrivatePaths, folder=studio.folder)],
+            "routes": [live_route(studio.streams)],
+        },
     }
     return options
 

@@ -30,9 +30,12 @@ def serve(checkpoint: Path | None, settings: DemoSettings, announce: Callable[[s
     """
     credentials = _credentials(settings)
     with demo_folder(settings) as folder:
+        # torch's convolutions keep code for every length of clip they have met, up to so many
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
         # Gradio reads these when it is imported or builds a page
         os.environ["GRADIO_TEMP_DIR"] = str(folder)
         os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "100"  # it sums up all of them at every event
         import torch
 
         import vc

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
 import zipfile
@@ -15,6 +16,8 @@ import vc
 from demo.clips import Clips, plain
 from demo.figures import Heard
 from demo.known_voices import load_known_voices
+from demo.live_streams import LiveStreams
+from demo.memory import give_back_memory
 from demo.settings import DemoSettings
 from demo.visits import Visits, safe_name
 from vc.audio import Audio, normalize_level, resample, write_audio
@@ -54,7 +57,15 @@ class Studio:
         self.folder = folder
         self.visits = Visits(folder, keep=settings.keep_uploads is not None)
         self.known = load_known_voices(converter.model_sha256)
+        self.streams = LiveStreams(converter)
         self._slots = threading.BoundedSemaphore(AT_ONCE)
+
+    @contextlib.contextmanager
+    def _slot(self) -> Iterator[None]:
+        """Wait until there may be one more conversion."""
+        with self._slots:
+            yield
+        give_back_memory()
 
     def examples(self, visit: str | None) -> tuple[str, list[str]]:
         """Copies of the example clips for a visit: source and references."""
@@ -82,7 +93,7 @@ class Studio:
         self.visits.add(visit, [source, *(references or [])])
         original = self.clips.read_source(source)
         heard = self.clips.read_references(references)
-        with self._slots:
+        with self._slot():
             result = self.converter.convert(
                 original,
                 heard,
@@ -125,7 +136,7 @@ class Studio:
             yield rows, None
             try:
                 original = self.clips.read_source(source)
-                with self._slots:
+                with self._slot():
                     result = self.converter.convert(
                         original, voice, pitch, strength=strength, denoise=denoise
                     )
@@ -174,11 +185,18 @@ class Studio:
         name = safe_name(voice.name)
         kept = self.visits.new_file(visit, f"{name}.voice")
         save_voice(kept, voice, self.converter.model_sha256)
-        with self._slots:
+        with self._slot():
             spoken = self.converter.convert(EXAMPLES / "source.flac", voice)
         preview = self.visits.new_file(visit, f"{name} says.wav")
         write_audio(preview, spoken, COMMENT)
         return str(kept), str(preview)
+
+    def open_stream(
+        self, visit: str | None, references: list[str] | None, pitch: Pitch, sample_rate: int
+    ) -> tuple[str, float]:
+        """Begin to convert live; see `LiveStreams.open`."""
+        self.visits.add(visit, references or [])
+        return self.streams.open(visit, self.clips.read_references(references), pitch, sample_rate)
 
     def heard(
         self, source: str | None, references: list[str] | None, result: str | None

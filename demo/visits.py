@@ -2,6 +2,10 @@
 
 Gradio stores an upload under the hash of its bytes, so that two visitors with the same clip share
 one file; it goes when the last of them does.
+
+Not every end is told: a program that calls the API without a session never says that it leaves. So
+visits that were not heard of for a day count as ended, and so do the longest unheard ones where
+there are more than `MAX_VISITS`.
 """
 
 from __future__ import annotations
@@ -10,11 +14,15 @@ import contextlib
 import re
 import secrets
 import threading
-from collections import defaultdict
+import time
+from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
 
 MAX_NAME = 60
+MAX_VISITS = 200
+FORGOTTEN_AFTER_S = 24 * 3600.0
+_LEFT_OVER_AFTER_S = 60.0
 
 
 class Visits:
@@ -28,15 +36,25 @@ class Visits:
     def __init__(self, folder: Path, keep: bool = False) -> None:
         self.folder = folder.resolve()
         self.keep = keep
-        self._files: defaultdict[str, set[Path]] = defaultdict(set)
+        self._files: OrderedDict[str, set[Path]] = OrderedDict()  # the latest heard of at the end
+        self._heard: dict[str, float] = {}  # when
         self._lock = threading.Lock()
 
     def add(self, visit: str | None, paths: Iterable[str | Path | None]) -> None:
         """Remember that these files belong to a visit (and perhaps to others too)."""
+        visit, now = visit or "", time.time()
         with self._lock:
+            files = self._files.setdefault(visit, set())
+            self._files.move_to_end(visit)
+            self._heard[visit] = now
             for path in paths:
                 if path is not None and Path(path).resolve().is_relative_to(self.folder):
-                    self._files[visit or ""].add(Path(path).resolve())
+                    files.add(Path(path).resolve())
+            for oldest in list(self._files):
+                if len(self._files) <= MAX_VISITS and now - self._heard[oldest] < FORGOTTEN_AFTER_S:
+                    break
+                self._end(oldest)
+            self._remove_left_over(now)
 
     def new_file(self, visit: str | None, name: str) -> Path:
         """A path for a new file of a visit, in a folder whose name cannot be guessed."""
@@ -49,14 +67,30 @@ class Visits:
     def remove(self, visit: str | None, paths: Iterable[Path]) -> None:
         """Delete files of a visit that no other visit has."""
         with self._lock:
-            gone = {path.resolve() for path in paths} & self._files[visit or ""]
-            self._files[visit or ""] -= gone
+            files = self._files.get(visit or "", set())
+            gone = {path.resolve() for path in paths} & files
+            files -= gone
             self._delete(gone)
 
     def end(self, visit: str | None) -> None:
         """Delete everything that only this visit has."""
         with self._lock:
-            self._delete(self._files.pop(visit or "", set()))
+            self._end(visit or "")
+
+    def _end(self, visit: str) -> None:
+        self._heard.pop(visit, None)
+        self._delete(self._files.pop(visit, set()))
+
+    def _remove_left_over(self, now: float) -> None:
+        """Gradio makes an empty file whenever it hands one to a function, and leaves it there.
+
+        An upload is such a file too, until its first bytes have come.
+        """
+        for path in self.folder.glob("tmp*"):
+            with contextlib.suppress(OSError):  # another thread was faster
+                about = path.stat()
+                if about.st_size == 0 and about.st_mtime < now - _LEFT_OVER_AFTER_S:
+                    path.unlink()
 
     def _delete(self, paths: set[Path]) -> None:
         if self.keep:

@@ -80,12 +80,14 @@ def test_bad_recipes_are_one_clear_line(tmp_path: Path) -> None:
 
 def test_every_shipped_recipe_is_valid() -> None:
     from vc.training.denoiser import DenoiserRecipe
+    from vc.training.units import UnitRecipe
     from vc.training.vocoder import VocoderRecipe
 
     kinds = {
         "autoencoder": AutoencoderRecipe,
         "vocoder": VocoderRecipe,
         "denoiser": DenoiserRecipe,
+        "units": UnitRecipe,
     }
     recipes = sorted((Path(__file__).parent.parent / "recipes").rglob("*.toml"))
     assert recipes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import time
@@ -19,7 +20,7 @@ from gradio_client.exceptions import AppError
 
 from demo.known_voices import load_known_voices
 from demo.settings import DemoSettings
-from demo.visits import Visits, safe_name
+from demo.visits import FORGOTTEN_AFTER_S, Visits, safe_name
 from tests.conftest import EXAMPLES
 from tests.demo_server import Served, serving
 from vc.audio import read_audio
@@ -306,6 +307,33 @@ def test_a_visit_never_deletes_what_lies_elsewhere(tmp_path: Path) -> None:
     visits.add("a", [outside, tmp_path / "demo" / ".." / "outside.wav"])
     visits.end("a")
     assert outside.exists()
+
+
+def test_visits_whose_end_nobody_told_are_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("demo.visits.MAX_VISITS", 2)
+    visits = Visits(tmp_path)
+    files = {}
+    for name in "abc":
+        files[name] = visits.new_file(name, "clip.wav")
+        files[name].write_text(name)
+    visits.add("b", [])
+    assert [path.exists() for path in files.values()] == [False, True, True]
+    later = time.time() + FORGOTTEN_AFTER_S + 1
+    monkeypatch.setattr("demo.visits.time.time", lambda: later)
+    visits.add("c", [])
+    assert [path.exists() for path in files.values()] == [False, False, True]
+
+
+def test_empty_files_that_gradio_leaves_go_but_not_an_upload_that_begins(tmp_path: Path) -> None:
+    left, beginning, full = (tmp_path / name for name in ("tmpleft", "tmpnew", "tmpfull"))
+    for path in (left, beginning, full):
+        path.write_text("x" if path is full else "")
+    for path in (left, full):
+        os.utime(path, (0, 0))
+    Visits(tmp_path, keep=True).add("a", [])
+    assert [path.exists() for path in (left, beginning, full)] == [False, True, True]
 
 
 def test_a_password_is_asked_for_where_one_is_set(tiny: Converter, tmp_path: Path) -> None:

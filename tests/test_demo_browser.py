@@ -143,6 +143,30 @@ def test_record_upload_convert_compare_play_and_download(
         assert here.strangers == []
 
 
+def test_whoever_speaks_hears_the_converted_voice(
+    browser: playwright.Browser, shipped: Converter, tmp_path: Path
+) -> None:
+    with serving(shipped, tmp_path / "files") as served:
+        here = visit(browser, served.url, viewport={"width": 390, "height": 844})
+        page = here.page
+        page.click("#consent input")
+        page.get_by_role("tab", name="Live").click()
+        page.set_input_files("#live-references input[type=file]", REFERENCE)
+        page.wait_for_selector("#live-references-status li")
+        page.focus("#live-start")
+        page.keyboard.press("Enter")
+        page.wait_for_selector(".vc-live[data-state=live]")
+        level = "document.querySelector('.vc-live meter[data-role=played]').value"
+        page.wait_for_function(f"{level} > 0.3")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.click("#live-stop")
+        page.wait_for_selector(".vc-live[data-state=off]")
+        assert "Stopped" in page.inner_text(".vc-live")
+        page.wait_for_function(f"{level} === 0")
+        page.context.close()
+        assert here.complaints == [] and here.strangers == []
+
+
 def _compare(page: playwright.Page) -> None:
     """Switching goes on playing at the same position."""
     position = "document.querySelector('.vc-compare audio[data-current=yes]').currentTime"

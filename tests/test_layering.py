@@ -17,9 +17,10 @@ LAYERS = [  # a module may import modules of lower layers, and of its own
     {"vc.vocoder"},
     {"vc.checkpoint", "vc.losses", "vc.clip_check", "vc.denoise", "vc.exportable"},
     {"vc.corpus", "vc.corpus_report"},
-    {"vc.voice", "vc.voice_prior", "vc.stream_statistics"},
+    {"vc.voice", "vc.voice_prior", "vc.anomaly", "vc.stream_statistics"},
     {"vc.convert", "vc.blockwise", "vc.batch", "vc.adapt", "vc.stream", "vc.live"},
     {"vc.embedding", "vc.voice_map"},
+    {"vc.unit_tables", "vc.unit_tree", "vc.units", "vc.compress"},
     {"vc.training", "vc.evaluation", "vc.export"},
     {"vc.cli", "vc.__main__"},
 ]

@@ -22,18 +22,23 @@ from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import lru_cache
+from itertools import islice
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Literal, NamedTuple
 
+import numpy as np
+
 from vc.audio import (
     AUDIO_SUFFIXES,
     MIN_REFERENCE_S,
     WRITABLE_SUFFIXES,
+    Audio,
     check_speech,
     find_audio,
     read_audio,
+    read_blocks,
 )
 from vc.errors import AudioError, CheckpointError, DataError, VCError
 from vc.json_text import parse_json
@@ -45,6 +50,8 @@ REPORT = "vc-batch-report.csv"
 Engine = Literal["local", "ray"]
 Status = Literal["done", "skipped", "failed", "crashed", "interrupted"]
 
+_CHECKED_BLOCKS = 6  # of ten seconds
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -55,6 +62,7 @@ class Settings:
     vocoder: Literal["neural", "griffin-lim"] = "neural"
     checkpoint: Path | None = None  # the shipped model
     denoise: bool = False  # source and references first
+    check: bool = True  # the sources, for warnings; the results are the same
 
 
 @dataclass(frozen=True)
@@ -80,6 +88,7 @@ class Outcome:
     reason: str = ""
     attempts: int = 0
     seconds: float = 0.0  # of audio
+    warning: str = ""  # what is wrong with the source, though it was converted
 
 
 @dataclass
@@ -515,12 +524,21 @@ def convert_task(task: Task) -> Outcome:
             settings.sample_rate,
             denoise=settings.denoise,
         )
+        warning = _warning(converter, task.source) if settings.check else ""
     except VCError as error:
         return _outcome(task, "failed", str(error), 1)
     except Exception as error:  # noqa: BLE001 - one bad file never stops the rest
         reason = f"{task.source}: unexpected {type(error).__name__}: {error}"
         return _outcome(task, "crashed", reason, 1)  # perhaps not the next time
-    return replace(_outcome(task, "done", "", 1), seconds=round(done.duration_s, 3))
+    seconds = round(done.duration_s, 3)
+    return replace(_outcome(task, "done", "", 1), seconds=seconds, warning=warning)
+
+
+def _warning(converter: Any, source: Path) -> str:
+    """What is wrong with a source, judged by its first minute."""
+    blocks = list(islice(read_blocks(source), _CHECKED_BLOCKS))
+    beginning = Audio(np.concatenate([b.waveform for b in blocks]), blocks[0].sample_rate)
+    return " ".join(problem.message for problem in converter.check(beginning).problems)
 
 
 def _work(pipe: Connection) -> None:

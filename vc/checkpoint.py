@@ -23,6 +23,7 @@ from vc.config import (
     AutoencoderConfig,
     DenoiserConfig,
     FeatureConfig,
+    UnitConfig,
     VocoderConfig,
     from_dict,
     to_dict,
@@ -31,20 +32,22 @@ from vc.errors import CheckpointError, ConfigError
 from vc.json_text import parse_json
 from vc.model.autoencoder import Autoencoder
 from vc.model.denoiser import Denoiser
+from vc.model.unit_coder import UnitCoder
 from vc.safe_write import make_folder, write_bytes
 from vc.vocoder.source_filter import SourceFilterVocoder
 
 FORMAT_VERSION = 1
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 
-C = TypeVar("C", AutoencoderConfig, VocoderConfig, DenoiserConfig)
+C = TypeVar("C", AutoencoderConfig, VocoderConfig, DenoiserConfig, UnitConfig)
 M = TypeVar("M", bound=nn.Module)
-Kind = Literal["autoencoder", "vocoder", "denoiser"]
-Network = Autoencoder | SourceFilterVocoder | Denoiser
+Kind = Literal["autoencoder", "vocoder", "denoiser", "units"]
+Network = Autoencoder | SourceFilterVocoder | Denoiser | UnitCoder
 KINDS: dict[type[nn.Module], Kind] = {
     Autoencoder: "autoencoder",
     SourceFilterVocoder: "vocoder",
     Denoiser: "denoiser",
+    UnitCoder: "units",
 }
 
 
@@ -160,6 +163,13 @@ def load_denoiser(folder: Path) -> Denoiser:
     info = _inspect_kind(folder, "denoiser")
     config = _model_config(DenoiserConfig, info)
     return _with_weights(lambda: Denoiser(config, info.features), info)
+
+
+def load_unit_coder(folder: Path) -> UnitCoder:
+    """Load a coder of units in evaluation mode on the CPU."""
+    info = _inspect_kind(folder, "units")
+    config = _model_config(UnitConfig, info)
+    return _with_weights(lambda: UnitCoder(config, info.features), info)
 
 
 def _inspect_kind(folder: Path, kind: Kind) -> CheckpointInfo:

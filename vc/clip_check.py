@@ -1,7 +1,8 @@
 """What a person should know of a clip before converting it, in plain words.
 
 `vc.audio.check_speech` refuses what cannot be converted at all; here, too, is what can be converted
-but will not sound good.
+but will not sound good. These are the cheap signs; `Converter.check` asks the model as well (see
+`vc.anomaly`), and the page, `vc batch` and `vc check` all say what it says.
 """
 
 from __future__ import annotations
@@ -31,6 +32,21 @@ CLIPPED_SHARE = 0.0005  # of samples, in runs at full deflection
 NOISY_SNR_DB = 10.0
 VOICED_SHARE = 0.15  # of the loud frames; speech has 0.4 to 0.9
 STEADY_LOG_F0 = 0.006  # spread (a tenth of a semitone) below which a pitch is a tone, not a voice
+
+NOT_SPEECH = "This does not sound like speech; the result will not be speech either."
+STRANGE = {  # what the model finds strange, as `vc.anomaly` calls it
+    "tones": "This is a synthetic tone, not speech; the result will not be speech either.",
+    "noise": "This sounds like noise, not speech; the result will not be speech either.",
+    "music": "This sounds like music, not speech; the result will not be speech either.",
+    "reversed": "This sounds like speech played backwards; reverse the file.",
+    "telephone": "This sounds like a telephone: there is nothing above 4 kHz; "
+    "a wider recording converts better.",
+    "fast": "This sounds as if played too fast; does the file name a wrong sample rate?",
+    "slow": "This sounds as if played too slowly; does the file name a wrong sample rate?",
+    "unlike the known speech": "This is unlike the speech that the model knows; "
+    "the result may be odd.",
+}
+NO_SPEECH_KINDS = frozenset({"tones", "noise", "music"})
 
 _LOOKED_AT_S = 30.0  # of a long clip, its middle, for what is costly to measure
 _NOISE_QUANTILE = 0.1
@@ -62,7 +78,7 @@ def check_clip(
     middle = _middle(audio)
     problems = []
     if not sounds_like_speech(middle, features):
-        problems.append("This does not sound like speech; the result will not be speech either.")
+        problems.append(NOT_SPEECH)
     if clipped_share(audio.waveform) > CLIPPED_SHARE:
         problems.append("This clip is overloaded (clipped); record it at a lower level.")
     level = active_level_db(*audio)

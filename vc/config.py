@@ -208,6 +208,29 @@ class DenoiserConfig:
 
 
 @dataclass(frozen=True)
+class UnitConfig:
+    """Sizes of the network that turns content into symbols and back."""
+
+    content_dim: int = 96
+    stride: int = 3  # content frames a unit
+    width: int = 192
+    expansion: int = 2
+    kernel_size: int = 7  # units each block looks at
+    encoder_blocks: int = 3
+    decoder_blocks: int = 4
+    code_dim: int = 48
+    codebook_size: int = 1024
+    stages: int = 9  # codebooks, each for what those before it have left
+
+    def __post_init__(self) -> None:
+        _require_sizes(self, "units", _WIDEST, "content_dim", "width", "code_dim")
+        _require_sizes(self, "units", _DEEPEST, "encoder_blocks", "decoder_blocks", least=0)
+        _require_sizes(self, "units", 255, "stride", "expansion", "kernel_size", "stages")
+        _require_sizes(self, "units", 1 << 16, "codebook_size", least=2)
+        _require(self.kernel_size % 2 == 1, "units: kernel_size must be odd")
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """Which cached speech is trained on, and how a batch is cut from it."""
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vc.anomaly import LOOKED_AT_S, NORMALITY_FILE, Normality, Strangeness, load_normality, look
 from vc.audio import (
     MIN_REFERENCE_S,
     MIN_SPEECH_S,
@@ -31,6 +32,7 @@ from vc.audio import (
     trim_silence,
 )
 from vc.checkpoint import load_autoencoder, load_denoiser, load_vocoder, weights_sha256
+from vc.clip_check import NO_SPEECH_KINDS, NOT_SPEECH, STRANGE, Problem, check_clip
 from vc.denoise import clean_blocks
 from vc.errors import CheckpointError, VCError, VoiceError
 from vc.features import LogMel
@@ -67,6 +69,13 @@ class Embedding(NamedTuple):
     speaker_embedding: np.ndarray  # (embedding_dim,): who says it
     f0: Waveform  # (frames,) in Hz, 0 where unvoiced
     frame_rate: float  # of content, frames a second; F0 has `content_stride` times as many
+
+
+class ClipReport(NamedTuple):
+    """What is to be known of a clip before it is converted."""
+
+    problems: list[Problem]  # the worst first; empty for a good clip
+    strangeness: Strangeness | None  # None if the model was not asked, or knows no normal speech
 
 
 class Converter:
@@ -196,6 +205,45 @@ class Converter:
             estimate_f0(waveform, self.features),
             self.features.frame_rate / self.autoencoder.config.content_stride,
         )
+
+    def check(self, clip: Clip, role: Literal["source", "reference"] = "source") -> ClipReport:
+        """Say what is wrong with a clip: by its signal, and by how strange it is to the model.
+
+        Args:
+            clip: a file or `Audio`, short enough for memory.
+            role: what it is to be used as; a reference should be longer.
+
+        Raises:
+            AudioError: the clip cannot be read.
+        """
+        audio = self.clip(clip, role)
+        problems = check_clip(audio, role, self.features)
+        if self.normality is None or any(problem.blocking for problem in problems):
+            return ClipReport(problems, None)
+        assert self.folder is not None  # or nothing normal would be known
+        prior = load_prior(self.folder / PRIOR_FILE, self.model_sha256)
+        samples = round(3 * LOOKED_AT_S * audio.sample_rate)  # some of it may be silence
+        first = max(0, (len(audio.waveform) - samples) // 2)
+        middle = audio.waveform[first : first + samples]
+        waveform = resample(middle, audio.sample_rate, self.features.sample_rate)
+        if not np.isfinite(active_level_db(waveform, self.features.sample_rate)):
+            return ClipReport(problems, None)
+        sight = look(self.autoencoder, self.log_mel, prior, waveform)
+        if sight is None:
+            return ClipReport(problems, None)
+        strangeness = self.normality.judge(sight)
+        if strangeness.kind is not None:
+            if strangeness.kind in NO_SPEECH_KINDS:  # says it better
+                problems = [p for p in problems if p.message != NOT_SPEECH]
+            problems.insert(0, Problem(STRANGE[strangeness.kind], blocking=False))
+        return ClipReport(problems, strangeness)
+
+    @cached_property
+    def normality(self) -> Normality | None:
+        """What speech normally looks like to this model; None if nobody has fitted it."""
+        if self.folder is None or not (self.folder / PRIOR_FILE).is_file():
+            return None
+        return load_normality(self.folder / NORMALITY_FILE, self.model_sha256)
 
     def denoise(self, clip: Clip) -> Audio:
         """Take the background noise out of a clip; nothing else is changed below 8 kHz.
@@ -339,12 +387,32 @@ class Converter:
         voiced = self._tensor((f0 > 0).astype(np.float32))
         log_f0 = self._tensor(interpolate_log_f0(moved_f0(f0, voice, pitch)))
         progress(0.3)
-        log_mel = self.log_mel(self._tensor(waveform))
-        speaker = voice.speaker_embedding.to(self.device)[None]
-        latent = Latent(self.autoencoder.encode_content(log_mel), speaker)
-        decoded = steady_harmonics(self.autoencoder.decode(latent, log_f0, voiced))
+        content = self.autoencoder.encode_content(self.log_mel(self._tensor(waveform)))
+        decoded = self._decode(content, voice, log_f0, voiced)
         progress(0.6)
         return fit_length(self.synthesize(decoded, log_f0, voiced), len(waveform))
+
+    def speak(self, content: Tensor, voice: Voice, log_f0: Tensor, voiced: Tensor) -> Waveform:
+        """Say content in a voice, from wherever content and pitch come.
+
+        Args:
+            content: `(1, content_dim, content_frames)`.
+            voice: whose.
+            log_f0: `(frames,)`, natural log of Hz, interpolated through unvoiced frames.
+            voiced: `(frames,)`, 1.0 where voiced.
+
+        Returns:
+            `(frames * hop_length,)` at the model's rate.
+        """
+        with torch.inference_mode():
+            log_f0, voiced = (x[None].to(self.device) for x in (log_f0, voiced))
+            decoded = self._decode(content.to(self.device), voice, log_f0, voiced)
+            return self.synthesize(decoded, log_f0, voiced)
+
+    def _decode(self, content: Tensor, voice: Voice, log_f0: Tensor, voiced: Tensor) -> Tensor:
+        """Content and pitch `(1, frames)` -> log-mel `(1, n_mels, frames)`."""
+        latent = Latent(content, voice.speaker_embedding.to(self.device)[None])
+        return steady_harmonics(self.autoencoder.decode(latent, log_f0, voiced))
 
     def synthesize(self, log_mel: Tensor, log_f0: Tensor, voiced: Tensor) -> Waveform:
         """Vocoder stage: `(1, n_mels, frames)` and pitch `(1, frames)` -> `(samples,)`."""

@@ -23,3 +23,7 @@ class VoiceError(VCError):
 
 class DataError(VCError):
     """A corpus, manifest or feature cache cannot be used."""
+
+
+class UnitsError(VCError):
+    """Speech as units, or compressed to them, is damaged, foreign or has a wrong line."""

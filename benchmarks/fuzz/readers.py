@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import struct
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,18 +23,43 @@ import soundfile
 import torch
 from torch import nn
 
-from vc.audio import check_speech, file_duration_s, read_audio
+from vc.audio import Audio, check_speech, file_duration_s, read_audio
 from vc.batch import Ledger, Settings, plan
 from vc.checkpoint import load_autoencoder, load_vocoder, save_checkpoint, weights_sha256
-from vc.config import AutoencoderConfig, FeatureConfig, VocoderConfig, from_dict, read_recipe
+from vc.compress import compress, decompress, load_compressed, unpack
+from vc.config import (
+    AutoencoderConfig,
+    FeatureConfig,
+    UnitConfig,
+    VocoderConfig,
+    from_dict,
+    read_recipe,
+)
+from vc.convert import Converter
 from vc.corpus import MANIFEST, read_manifest, read_speakers
 from vc.evaluation.results import read_results
 from vc.evaluation.score import read_pairs
 from vc.layouts import find_clips
 from vc.model.autoencoder import Autoencoder
+from vc.model.unit_coder import UnitCoder
 from vc.pitch import PitchRange
 from vc.training.autoencoder import AutoencoderRecipe
 from vc.training.loop import load_state, save_state
+from vc.unit_tables import (
+    PITCH_CONTEXTS,
+    VOICE_LIMIT,
+    UnitTables,
+    load_tables,
+    pitch_count,
+    save_tables,
+)
+from vc.units import (
+    UnitModel,
+    encode_units,
+    format_units,
+    load_units,
+    parse_units,
+)
 from vc.vocoder.source_filter import SourceFilterVocoder
 from vc.voice import Voice, load_voice, save_voice
 from vc.voice_prior import fit_prior, load_prior, save_prior
@@ -47,6 +74,15 @@ _AUTOENCODER = AutoencoderConfig(
     speaker_dim=8,
     decoder_blocks=1,
     f0_bands=4,
+)
+_UNITS = UnitConfig(
+    content_dim=4,
+    width=8,
+    encoder_blocks=1,
+    decoder_blocks=1,
+    code_dim=4,
+    codebook_size=16,
+    stages=3,
 )
 _VOCODER = VocoderConfig(width=8, blocks=1, n_fft=256)
 
@@ -142,6 +178,88 @@ def _prior(path: Path, folder: Path) -> None:
 def _prior_seeds(folder: Path) -> Iterator[bytes]:
     vectors = np.random.default_rng(0).normal(5, 1, (6, 6)).astype(np.float32)
     save_prior(folder / "seed", fit_prior(vectors, 2), "0" * 64)
+    yield (folder / "seed").read_bytes()
+
+
+@lru_cache(maxsize=1)
+def _converter() -> Converter:
+    torch.manual_seed(0)
+    return Converter(Autoencoder(_AUTOENCODER, FeatureConfig()).eval(), None)
+
+
+@lru_cache(maxsize=1)
+def _unit_model() -> UnitModel:
+    """A tiny coder whose tables find some things likelier than others."""
+    features, generator = FeatureConfig(), np.random.default_rng(0)
+    size, kinds, changes = _UNITS.codebook_size, 4, 2 * pitch_count(features) - 1
+
+    def counts(*shape: int) -> Any:
+        return generator.integers(1, 1_000, shape, np.uint16)
+
+    tables = UnitTables(
+        classes=(np.arange(size) % kinds).astype(np.uint8),
+        first=counts(kinds, size),
+        second=counts(kinds, size),
+        later=counts(_UNITS.stages - 2, size),
+        voicing=counts(2, 3, 2),
+        pitch=counts(PITCH_CONTEXTS, changes),
+        voice=np.ones((2, _AUTOENCODER.embedding_dim), np.float32),
+        voice_steps=counts(2 * VOICE_LIMIT + 1),
+        merges=np.array([[1, 2], [kinds, 3]], np.uint16),
+    )
+    return UnitModel(UnitCoder(_UNITS, features).eval(), tables, "ab" * 32, _UNITS.stride)
+
+
+def _clip(seconds: float, sample_rate: int) -> Audio:
+    time = np.arange(round(seconds * sample_rate)) / sample_rate
+    tone = np.sin(2 * np.pi * 120 * time) * (np.sin(2 * np.pi * 2 * time) > -0.3)
+    return Audio((0.1 * tone).astype(np.float32), sample_rate)
+
+
+def _units(path: Path, folder: Path) -> None:
+    """What is read can be written, and says the same again."""
+    model = _unit_model()
+    units = load_units(path, model)
+    for tree in (False, True):
+        assert parse_units(format_units(units, model, tree), model).runs == units.runs
+
+
+def _units_seeds(folder: Path) -> Iterator[bytes]:
+    model = _unit_model()
+    units = encode_units(_converter(), _clip(1.0, 16_000), model=model)
+    yield format_units(units, model).encode()
+    yield format_units(units, model, tree=True).encode()
+    head = "\n".join(format_units(units, model).splitlines()[:3])
+    yield f"{head}\n(7:2:+1.5 8:1) 9:3:-2  # said\n".encode()
+
+
+def _compressed(path: Path, folder: Path) -> None:
+    """The check sum is made to fit, or nothing would come past it; what is short is spoken."""
+    model, data = _unit_model(), path.read_bytes()
+    if len(data) >= 4:
+        path.write_bytes(data[:-4] + struct.pack("<I", zlib.crc32(data[:-4])))
+    data = load_compressed(path)
+    unpacked = unpack(data, model, str(path))
+    assert unpacked.codes.max() < _UNITS.codebook_size, "a code that there is not"
+    assert np.isfinite(unpacked.speaker_embedding).all(), "a voice that there cannot be"
+    if unpacked.head.frames < 100:
+        spoken = decompress(_converter(), data, name=str(path), model=model)
+        assert np.isfinite(spoken.waveform).all(), "speech that is no sound"
+
+
+def _compressed_seeds(folder: Path) -> Iterator[bytes]:
+    for seconds, sample_rate in ((0.5, 8_000), (1.0, 44_100)):
+        for setting in ("low", "high"):
+            clip = _clip(seconds, sample_rate)
+            yield compress(_converter(), clip, setting, _unit_model()).data
+
+
+def _unit_tables(path: Path, folder: Path) -> None:
+    load_tables(path, "0" * 64, _UNITS, FeatureConfig(), _AUTOENCODER.embedding_dim)
+
+
+def _unit_tables_seeds(folder: Path) -> Iterator[bytes]:
+    save_tables(folder / "seed", _unit_model().tables, "0" * 64)
     yield (folder / "seed").read_bytes()
 
 
@@ -270,6 +388,9 @@ READERS: dict[str, Reader] = {
     "prior": Reader(_prior, _prior_seeds, ("F32", "F64", "I8", "shape", *_JSON)),
     "checkpoint description": Reader(_description, _description_seeds, _JSON),
     "checkpoint weights": Reader(_weights, _weights_seeds, ("F16", "F8_E4M3", "BOOL", *_JSON)),
+    "units": Reader(_units, _units_seeds, ("vc units 1", "model", "middle", " Hz", ":", "(", "+1")),
+    "compressed clip": Reader(_compressed, _compressed_seeds, ("\x89VCZ",)),
+    "unit tables": Reader(_unit_tables, _unit_tables_seeds, ("U16", "U8", "F32", *_JSON)),
     "training state": Reader(_state, _state_seeds, ("module/net/", "optimizer/net/0/", *_JSON)),
     "recipe": Reader(_recipe, _recipe_seeds, ("base", "run", "nan", "inf", "1979-05-27", "[[")),
     "corpus manifest": Reader(_manifest, _manifest_seeds, ("facts", "split", *_JSON)),

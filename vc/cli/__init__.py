@@ -14,6 +14,8 @@ from collections.abc import Sequence
 import vc
 from vc.cli.arguments import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from vc.cli.batch import add_batch
+from vc.cli.check import add_check
+from vc.cli.codes import add_compress, add_decode, add_decompress, add_encode
 from vc.cli.convert import add_convert, add_denoise
 from vc.cli.demo import add_demo
 from vc.cli.embed import add_embed, add_map
@@ -27,15 +29,20 @@ from vc.errors import VCError
 
 _IN_THE_ORDER_OF_HELP = (
     add_convert,
-    add_voice,
-    add_adapt,
-    add_new_voice,
     add_denoise,
+    add_check,
     add_live,
     add_demo,
     add_batch,
-    add_embed,
+    add_voice,
+    add_new_voice,
+    add_adapt,
     add_map,
+    add_embed,
+    add_encode,
+    add_decode,
+    add_compress,
+    add_decompress,
     add_info,
     add_export,
     add_prepare,

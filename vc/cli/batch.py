@@ -34,6 +34,7 @@ def add_batch(commands: Commands) -> None:
     batch.add_argument("-o", "--output", type=Path, required=True, help="folder; resumes")
     batch.add_argument("--pitch", type=pitch, default="match", help="as in vc convert")
     batch.add_argument("--denoise", action="store_true", help=DENOISE)
+    batch.add_argument("--no-check", action="store_true", help="no warnings of strange sources")
     batch.add_argument(
         "--sample-rate", type=sample_rate, help="of the output in Hz; the source's own"
     )
@@ -56,7 +57,12 @@ def _batch(options: argparse.Namespace) -> int:
     from vc.batch import REPORT, Settings, run_batch
 
     settings = Settings(
-        options.pitch, options.sample_rate, options.vocoder, options.checkpoint, options.denoise
+        options.pitch,
+        options.sample_rate,
+        options.vocoder,
+        options.checkpoint,
+        options.denoise,
+        not options.no_check,
     )
     report = run_batch(
         options.sources,
@@ -76,6 +82,8 @@ def _batch(options: argparse.Namespace) -> int:
     for outcome in report.outcomes:
         if outcome.status == "failed":
             print(f"failed: {outcome.reason}", file=sys.stderr)
+        if outcome.warning and not options.quiet:
+            print(f"{outcome.source}: {outcome.warning}", file=sys.stderr)
     if not options.quiet:
         counts = ", ".join(
             f"{report.count(status)} {status}" for status in ("done", "skipped", "failed")

@@ -102,7 +102,6 @@ class VectorQuantizer(Bottleneck):
         super().__init__()
         self.register_buffer("codebook", torch.randn(size, dim))
         self.register_buffer("uses", torch.zeros(size))
-        self.register_buffer("sums", torch.zeros(size, dim))
 
     def forward(self, content: Tensor) -> Bottled:
         """See the module."""
@@ -119,9 +118,16 @@ class VectorQuantizer(Bottleneck):
         return self.get_buffer("codebook")[codes].transpose(1, 2)
 
     @torch.no_grad()
+    def start(self, entries: Tensor) -> None:
+        """Begin with these `(size, content_dim)`, each as if it were used once a batch."""
+        self.get_buffer("codebook").copy_(entries)
+        self.get_buffer("uses").fill_(1.0)
+
+    @torch.no_grad()
     def _follow(self, frames: Tensor, codes: Tensor) -> None:
         """Move the entries towards the `(frames, content_dim)` that chose them."""
-        codebook, uses, sums = (self.get_buffer(n) for n in ("codebook", "uses", "sums"))
+        codebook, uses = self.get_buffer("codebook"), self.get_buffer("uses")
+        sums = codebook * uses[:, None]
         counts = torch.bincount(codes, minlength=len(codebook)).to(uses.dtype)
         totals = torch.zeros_like(sums).index_add_(0, codes, frames)  # float32 under autocast too
         uses.lerp_(counts, 1 - _CODEBOOK_DECAY)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vc.config import AutoencoderConfig, FeatureConfig
-from vc.model.layers import ChannelNorm, ConvNeXtBlock, smooth_bands
+from vc.model.layers import ChannelNorm, ConvNeXtBlock, interleave, smooth_bands
 from vc.model.speaker_encoder import split_embedding
 
 _BROAD_COEFFICIENTS = 20  # cepstral: what is finer than these is harmonics rather than formants
@@ -71,7 +71,7 @@ class Decoder(nn.Module):
             `(batch, n_mels, frames)`.
         """
         frames = log_f0.shape[-1]
-        x = _interleave(self.embed(content), self.config.content_stride)[..., :frames]
+        x = interleave(self.embed(content), self.config.content_stride)[..., :frames]
         if self.config.f0_conditioning:
             x = x + self.pitch(log_f0, voiced)
         identity, mean, log_deviation = split_embedding(speaker_embedding, self.config)
@@ -97,15 +97,3 @@ def steady_harmonics(log_mel: Tensor) -> Tensor:
     broad = smooth_bands(log_mel, _BROAD_COEFFICIENTS)
     fine = functional.avg_pool1d(log_mel - broad, 3, 1, 1, count_include_pad=False)
     return broad + fine
-
-
-def _interleave(x: Tensor, stride: int) -> Tensor:
-    """`(batch, channels * stride, frames)` -> `(batch, channels, frames * stride)`.
-
-    The sub-pixel convolution of Shi et al. 2016 (arXiv:1609.05158): each mel frame has weights of
-    its own. Were all frames of a content frame given the same, none could be told from the next,
-    and onsets would blur.
-    """
-    batch, channels, frames = x.shape
-    parts = x.reshape(batch, channels // stride, stride, frames).transpose(2, 3)
-    return parts.reshape(batch, channels // stride, frames * stride)

@@ -58,6 +58,18 @@ def smooth_bands(log_mel: Tensor, coefficients: int) -> Tensor:
     return (basis.T @ basis).to(log_mel.dtype) @ log_mel
 
 
+def interleave(x: Tensor, stride: int) -> Tensor:
+    """`(batch, channels * stride, frames)` -> `(batch, channels, frames * stride)`.
+
+    The sub-pixel convolution of Shi et al. 2016 (arXiv:1609.05158): each mel frame has weights of
+    its own. Were all frames of a content frame given the same, none could be told from the next,
+    and onsets would blur.
+    """
+    batch, channels, frames = x.shape
+    parts = x.reshape(batch, channels // stride, stride, frames).transpose(2, 3)
+    return parts.reshape(batch, channels // stride, frames * stride)
+
+
 class ChannelNorm(nn.Module):
     """Layer normalisation over the channels of `(batch, channels, frames)`."""
 

@@ -17,6 +17,7 @@ from vc.training.autoencoder import AutoencoderRecipe, AutoencoderTask
 from vc.training.denoiser import DenoiserRecipe, DenoiserTask
 from vc.training.loop import Task, fit, measure_step_s
 from vc.training.processes import ALONE, Processes
+from vc.training.units import UnitRecipe, UnitTask
 from vc.training.vocoder import VocoderRecipe, VocoderTask
 
 PLAN_FILE = "plan.json"  # of a run with a time budget: how many steps
@@ -39,8 +40,8 @@ def train(
     """Train what a recipe describes; resumes if `output` holds a state.
 
     Args:
-        recipe_file: TOML with `kind = "autoencoder"`, `"vocoder"` or `"denoiser"`, or the name of
-            a recipe that comes with the package (`recipe_names`).
+        recipe_file: TOML with `kind = "autoencoder"`, `"vocoder"`, `"denoiser"` or `"units"`, or
+            the name of a recipe that comes with the package (`recipe_names`).
         cache: folder that `vc prepare` wrote.
         output: folder for state, log and checkpoint.
         overrides: `section.key=value` strings.
@@ -72,8 +73,15 @@ def train(
         denoiser = from_dict(DenoiserRecipe, values)
         run, data = denoiser.run, denoiser.data
         task = DenoiserTask(denoiser, cache, device)
+    elif kind == "units":
+        units = from_dict(UnitRecipe, values)
+        run, data = units.run, units.data
+        if processes.size > 1:
+            raise ConfigError("codebooks follow the batches of one process; start only one")
+        task = UnitTask(units, cache, device)
     else:
-        raise ConfigError(f'{recipe_file}: needs kind = "autoencoder", "vocoder" or "denoiser"')
+        kinds = '"autoencoder", "vocoder", "denoiser" or "units"'
+        raise ConfigError(f"{recipe_file}: needs kind = {kinds}")
     budget = None
     if minutes is not None:
         budget = TimeBudget(task, output, started + 60 * minutes, processes)

@@ -1,0 +1,118 @@
+"""Streams of visitors who speak: samples in, converted ones out, a few streams at once.
+
+A stream costs most of a core for as long as it lasts, whether its visitor speaks or not. So there
+are only as many as leave cores for conversions, one for a visitor, and one that nobody feeds, or
+that has lasted long enough, gives its place to the next.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from vc.audio import Waveform
+from vc.convert import Converter, Pitch, Reference
+from vc.errors import VCError
+from vc.stream import Stream
+
+MAX_STREAMS = max(1, (os.cpu_count() or 1) // 2)
+IDLE_S = 10.0  # without a block, after which a stream counts as left
+LONGEST_S = 600.0
+MAX_BLOCK_S = 2.0
+RATES_HZ = (8_000, 96_000)
+
+BUSY = "Somebody else is speaking live at the moment; please try again in a few minutes."
+ENDED = "The stream has ended; press Start to begin anew."
+
+
+@dataclass
+class _Place:
+    """One visitor's stream."""
+
+    visit: str
+    begun: float
+    fed: float
+    stream: Stream | None = None  # None: it is being made
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+class LiveStreams:
+    """The streams that are open now, by tickets that cannot be guessed.
+
+    Args:
+        converter: of every stream.
+        clock: seconds that only go forward.
+    """
+
+    def __init__(self, converter: Converter, clock: Callable[[], float] = time.monotonic) -> None:
+        self.converter = converter
+        self.clock = clock
+        self._places: dict[str, _Place] = {}
+        self._lock = threading.Lock()
+
+    def open(
+        self,
+        visit: str | None,
+        references: Sequence[Reference],
+        pitch: Pitch,
+        sample_rate: int,
+    ) -> tuple[str, float]:
+        """Begin a stream; return its ticket, and by how many seconds it lags.
+
+        A visitor's earlier stream ends.
+
+        Raises:
+            VCError: no place is free, or no stream can be made of this.
+        """
+        if not RATES_HZ[0] <= sample_rate <= RATES_HZ[1]:
+            raise VCError(f"The microphone runs at {sample_rate} Hz, which cannot be converted.")
+        ticket, now = secrets.token_hex(16), self.clock()
+        with self._lock:
+            self._end(lambda place: bool(visit) and place.visit == visit)
+            self._end(lambda place: now - place.fed > IDLE_S or now - place.begun > LONGEST_S)
+            if len(self._places) >= MAX_STREAMS:
+                raise VCError(BUSY)
+            place = self._places[ticket] = _Place(visit or "", now, now)
+        try:
+            place.stream = Stream(self.converter, references, pitch, sample_rate)
+        except BaseException:
+            self.close(ticket)
+            raise
+        place.fed = self.clock()
+        return ticket, place.stream.latency_s
+
+    def push(self, ticket: str, waveform: Waveform) -> Waveform:
+        """Take a stream's next samples, `(samples,)`; give as many converted ones.
+
+        Raises:
+            VCError: there is no such stream any more, or the block is too long.
+        """
+        with self._lock:
+            now = self.clock()
+            self._end(lambda place: now - place.begun > LONGEST_S)
+            place = self._places.get(ticket)
+        if place is None or place.stream is None:
+            raise VCError(ENDED)
+        if len(waveform) > MAX_BLOCK_S * place.stream.sample_rate:
+            raise VCError(f"A block may have {MAX_BLOCK_S:g} s.")
+        with place.lock:  # blocks are converted one after the other
+            place.fed = self.clock()
+            return place.stream.push(waveform)
+
+    def close(self, ticket: str) -> None:
+        """End a stream; nothing happens if it has ended."""
+        with self._lock:
+            self._places.pop(ticket, None)
+
+    def end(self, visit: str | None) -> None:
+        """End a visitor's stream."""
+        with self._lock:
+            self._end(lambda place: bool(visit) and place.visit == visit)
+
+    def _end(self, over: Callable[[_Place], bool]) -> None:
+        for ticket in [ticket for ticket, place in self._places.items() if over(place)]:
+            del self._places[ticket]

@@ -1,0 +1,150 @@
+"""The Live tab's side on the server, as the page and a program use it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+pytest.importorskip("gradio")
+
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+from demo.live_route import pack, unpack
+from demo.live_streams import IDLE_S, LONGEST_S, LiveStreams
+from demo.settings import DemoSettings
+from tests.conftest import EXAMPLES
+from tests.demo_server import Served, serving
+from vc.audio import Waveform, read_audio
+from vc.convert import Converter
+from vc.errors import VCError
+from vc.stream import Stream
+
+REFERENCE = EXAMPLES / "reference.flac"
+RATE = 16_000
+
+
+@pytest.fixture(scope="module")
+def served(shipped: Converter, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(shipped, tmp_path_factory.mktemp("live")) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def one_stream_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("demo.live_streams.MAX_STREAMS", 1)
+
+
+@pytest.fixture(scope="module")
+def spoken() -> Waveform:
+    """Half a second."""
+    audio = read_audio(EXAMPLES / "source.flac")
+    assert audio.sample_rate == RATE
+    return unpack(pack(audio.waveform[RATE : RATE + RATE // 2]))
+
+
+@pytest.fixture(scope="module")
+def client(served: Served) -> Iterator[Client]:
+    client = Client(served.url, verbose=False)
+    yield client
+    client.close()
+
+
+def start(client: Client, consent: bool = True, rate: int = RATE) -> str:
+    clips = [handle_file(REFERENCE)]
+    arguments = (clips, None, "Match the reference", consent, rate)
+    ticket, lag_s = client.predict(*arguments, api_name="/live_start")
+    assert 0 < lag_s < 0.15
+    return str(ticket)
+
+
+def push(served: Served, ticket: str, block: bytes) -> bytes | str:
+    """What comes back, or what is wrong."""
+    answer = httpx.post(f"{served.url}live/{ticket}", content=block, timeout=60)
+    assert answer.status_code in (200, 400)
+    return answer.content if answer.is_success else answer.text
+
+
+def stop(served: Served, ticket: str) -> None:
+    assert httpx.delete(f"{served.url}live/{ticket}").is_success
+
+
+def test_blocks_come_back_as_the_stream_converts_them(
+    served: Served, client: Client, shipped: Converter, spoken: Waveform
+) -> None:
+    ticket = start(client)
+    stream = Stream(shipped, REFERENCE, sample_rate=RATE)
+    for block in np.split(spoken, [1_000, 1_001, 3_000]):
+        made = unpack(push(served, ticket, pack(block)))
+        np.testing.assert_allclose(made, stream.push(block), atol=1e-4)
+    stop(served, ticket)
+    assert "has ended" in push(served, ticket, pack(spoken))
+
+
+def test_a_second_visitor_is_told_and_the_first_may_begin_anew(
+    served: Served, client: Client
+) -> None:
+    second = Client(served.url, verbose=False)
+    earlier = start(client)
+    with pytest.raises(AppError, match="Somebody else is speaking"):
+        start(second)
+    ticket = start(client)
+    assert "has ended" in push(served, earlier, b"")
+    stop(served, ticket)
+    served.studio.streams.end(second.session_hash)
+    assert start(second)
+    served.studio.streams.end(second.session_hash)
+    second.close()
+
+
+def test_what_cannot_be_converted_is_refused_in_plain_words(served: Served, client: Client) -> None:
+    with pytest.raises(AppError, match="confirm"):
+        start(client, consent=False)
+    with pytest.raises(AppError, match="runs at 4000 Hz"):
+        start(client, rate=4_000)
+    with pytest.raises(AppError, match="at least one clip"):
+        client.predict(None, None, "Match the reference", True, RATE, api_name="/live_start")
+    ticket = start(client)
+    assert "half a sample" in push(served, ticket, b"odd")
+    for seconds in (3, 60):
+        long = pack(np.zeros(seconds * RATE, np.float32))
+        assert "may have 2 s" in push(served, ticket, long)
+    assert len(push(served, ticket, bytes(18))) == 18
+    stop(served, ticket)
+
+
+def test_who_has_not_logged_in_gets_no_stream(tiny: Converter, tmp_path: Path) -> None:
+    with serving(tiny, tmp_path, DemoSettings(user="ann", password="secret")) as served:
+        address = f"{served.url}gradio_api/run/live_start"
+        assert httpx.post(address, json={"data": []}).status_code == 401
+        assert "has ended" in push(served, "0" * 32, b"")
+
+
+def test_a_stream_that_nobody_feeds_or_that_lasted_long_gives_its_place(
+    shipped: Converter, spoken: Waveform
+) -> None:
+    now = 0.0
+    streams = LiveStreams(shipped, clock=lambda: now)
+    left, _ = streams.open("a", [REFERENCE], "match", RATE)
+    now = IDLE_S - 1
+    with pytest.raises(VCError, match="Somebody else"):
+        streams.open("b", [REFERENCE], "match", RATE)
+    now = IDLE_S + 1
+    ticket, _ = streams.open("b", [REFERENCE], "match", RATE)
+    with pytest.raises(VCError, match="has ended"):
+        streams.push(left, spoken)
+    now += LONGEST_S + 1
+    with pytest.raises(VCError, match="has ended"):
+        streams.push(ticket, spoken)
+    streams.end("b")
+
+
+def test_a_stream_that_cannot_be_made_takes_no_place(tiny: Converter) -> None:
+    streams = LiveStreams(tiny)
+    for _ in range(2):
+        with pytest.raises(VCError, match="cannot be streamed"):
+            streams.open("a", [REFERENCE], "match", RATE)
