@@ -514,6 +514,7 @@ def convert_task(task: Task) -> Outcome:
     try:
         converter = _converter(settings.checkpoint, settings.vocoder)
         voice = _voice(settings.checkpoint, settings.vocoder, task.references, settings.denoise)
+        warning = _warning(converter, task.source) if settings.check else ""
         make_folder(task.output.parent)
         done = convert_file(
             converter,
@@ -524,7 +525,6 @@ def convert_task(task: Task) -> Outcome:
             settings.sample_rate,
             denoise=settings.denoise,
         )
-        warning = _warning(converter, task.source) if settings.check else ""
     except VCError as error:
         return _outcome(task, "failed", str(error), 1)
     except Exception as error:  # noqa: BLE001 - one bad file never stops the rest
