@@ -1,0 +1,162 @@
+"""How a noisy source or a noisy reference harms a conversion, and what `--denoise` gives back.
+
+    python -m benchmarks.noisy_conversion CORPORA/test_pairs.tsv --noise CORPORA/noise/ambient
+
+Pairs of every set of a table, each converted clean and with noise mixed into one of its two clips.
+Every conversion is held against the clean clips: the voice against the clean reference's, the words
+against what is recognised of the clean source. Needs the `eval` extra. The noise must not be what
+the denoiser was trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from benchmarks.denoise import LEVELS_DB, mix
+from vc.audio import Audio, Waveform, find_audio, normalize_level
+from vc.convert import Converter, load
+from vc.evaluation.bootstrap import summarize_values
+from vc.evaluation.judges import JUDGE_RATE, error_rate, naturalness
+from vc.evaluation.score import Judges, Pair, load_clip, read_pairs
+
+LONGEST_S = 5.0
+PLACES = ("source", "reference")
+MEASURES = ("likeness", "nearer", "CER", "P.808", "OVRL")  # CER of English pairs only
+
+
+class Condition(NamedTuple):
+    """What a conversion was given."""
+
+    place: str  # of the noise: "source", "reference", or "" for none
+    snr_db: float
+    denoised: bool
+
+
+CLEAN = Condition("", np.inf, denoised=False)
+
+Scores = dict[Condition, tuple[float, ...]]  # `MEASURES` of a pair
+
+
+def choose(pairs: Sequence[Pair], count: int) -> list[Pair]:
+    """So many pairs, as many of each set as of any other, spread evenly over the set."""
+    groups = sorted({pair.group for pair in pairs})
+    chosen = []
+    for number, group in enumerate(groups):
+        share = (count + len(groups) - 1 - number) // len(groups)
+        of_group = [pair for pair in pairs if pair.group == group]
+        picks = np.linspace(0, len(of_group), min(share, len(of_group)), endpoint=False)
+        chosen += [of_group[int(pick)] for pick in picks]
+    return chosen
+
+
+def heard(path: Path) -> Waveform:
+    """The beginning of a clip, at the level at which noise is mixed in."""
+    return normalize_level(load_clip(path)[: round(LONGEST_S * JUDGE_RATE)], JUDGE_RATE, -26.0)
+
+
+def conversions(
+    converter: Converter, clips: dict[str, Waveform], noises: dict[str, Waveform]
+) -> Iterable[tuple[Condition, Waveform]]:
+    """The clean conversion, and one for each place, level and setting of `--denoise`."""
+    given = {CLEAN: clips, CLEAN._replace(denoised=True): clips}
+    for place in PLACES:
+        for snr_db in LEVELS_DB:
+            noisy = {**clips, place: mix(clips[place], noises[place], snr_db)}
+            for denoised in (False, True):
+                given[Condition(place, snr_db, denoised)] = noisy
+    for condition, now in given.items():
+        source, reference = (Audio(now[place], JUDGE_RATE) for place in PLACES)
+        yield (
+            condition,
+            converter.convert(source, reference, denoise=condition.denoised).waveform,
+        )
+
+
+def score_pair(
+    converter: Converter, judges: Judges, pair: Pair, noise: Waveform, seed: int
+) -> Scores:
+    """Convert and judge a pair in every condition."""
+    generator = np.random.default_rng(seed)
+    clips = {"source": heard(pair.source), "reference": heard(pair.references[0])}
+    noises = {
+        place: np.resize(noise[generator.integers(len(noise) // 2) :], len(clip))
+        for place, clip in clips.items()
+    }
+    voices = {place: judges.speaker.embed(clip) for place, clip in clips.items()}
+    text = judges.recognizer.text(clips["source"]) if pair.english else ""
+    scores: Scores = {}
+    for condition, converted in conversions(converter, clips, noises):
+        voice = judges.speaker.embed(converted)
+        likeness = float(voice @ voices["reference"])
+        nearer = float(likeness > voice @ voices["source"])
+        error = np.nan
+        if pair.english:
+            error = error_rate(judges.recognizer.text(converted), text, "char")
+        scores[condition] = likeness, nearer, error, *naturalness(converted)
+    return scores
+
+
+def print_row(name: str, rows: npt.NDArray[np.float64], sign: str = "") -> None:
+    """Mean and 95 % interval of each column of `(pairs, measures)`."""
+    cells = ""
+    for column in rows.T:
+        figure = summarize_values(column)
+        text = "-"
+        if figure is not None:
+            text = f"{figure.mean:{sign}.2f} ({figure.low:{sign}.2f} to {figure.high:{sign}.2f})"
+        cells += f"{text:>24}"
+    print(f"{name:28}{cells}")
+
+
+def describe(scores: Sequence[Scores]) -> None:
+    """Print what each condition reached, then the differences pair by pair."""
+    found = {
+        condition: np.array([of_pair[condition] for of_pair in scores]) for condition in scores[0]
+    }
+    header = "".join(f"{measure:>24}" for measure in MEASURES)
+    print(f"{'':28}{header}")
+    for condition, rows in found.items():
+        noise = f"{condition.place} {condition.snr_db:.0f} dB" if condition.place else "clean"
+        print_row(noise + ", denoised" * condition.denoised, rows)
+    print(f"\n{'differences':28}{header}")
+    print_row("clean: denoise", found[CLEAN._replace(denoised=True)] - found[CLEAN], "+")
+    for place in PLACES:
+        noisy, denoised = (
+            np.array([found[Condition(place, snr_db, how)] for snr_db in LEVELS_DB])
+            for how in (False, True)
+        )
+        for name, differences in (("noise", noisy - found[CLEAN]), ("denoise", denoised - noisy)):
+            for snr_db, rows in zip(LEVELS_DB, differences, strict=True):
+                print_row(f"{place} {snr_db:.0f} dB: {name}", rows, "+")
+            print_row(f"{place}, all levels: {name}", differences.mean(axis=0), "+")
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("pairs", type=Path)
+    parser.add_argument("--noise", type=Path, required=True, help="folder of noise recordings")
+    parser.add_argument("--count", type=int, default=12, help="pairs, of all sets")
+    parser.add_argument("--checkpoint", type=Path)
+    options = parser.parse_args()
+    pairs = choose(read_pairs(options.pairs, options.pairs.parent), options.count)
+    noises = [load_clip(path) for path in find_audio(options.noise)]
+    converter, judges = load(options.checkpoint), Judges()
+    scores = [
+        score_pair(converter, judges, pair, noises[number % len(noises)], seed=number)
+        for number, pair in enumerate(tqdm(pairs, unit="pair"))
+    ]
+    english = sum(pair.english for pair in pairs)
+    print(f"{len(pairs)} pairs, {english} of them English; mean (95 % interval)")
+    describe(scores)
+
+
+if __name__ == "__main__":
+    main()
