@@ -86,5 +86,7 @@ def _paint(axes: Any, rows: list[Row], frame_rate: float, suffix: str) -> None:
         for row, mark in zip((r for r in rows if r.size.kind != "narrow"), "*XPD^v", strict=False):
             error = row.errors[f"autoencoder{suffix}"].db.mean()
             axes.plot(place(row), error, mark, color="black", ms=8, label=row.size.name)
-    axes.set_xscale("log")
+    axes.set_xscale("log", base=2)
+    shown = sorted({round(place(row), 1) for row in rows if suffix or row.size.kind == "narrow"})
+    axes.set_xticks(shown, [f"{rate:g}" for rate in shown])
     axes.grid(alpha=0.3)
