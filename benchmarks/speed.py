@@ -5,7 +5,8 @@
 Prints the real-time factor (seconds of work a second of audio; the median of several warm runs) of
 every stage and of the whole; of Griffin-Lim; of HuBERT-Base and WavLM-Large front ends with a
 HiFi-GAN V1 vocoder; how time and peak memory grow with the length, and time with the number of
-references and of clips in a batch; and how long `vc --help` and a whole `vc convert` take.
+references and of clips in a batch; a stream on one thread; and how long `vc --help` and a whole
+`vc convert` take.
 The others have their published sizes and random weights: time does not depend on weights. They
 lack an F0 track, a speaker encoder and anything else around their networks, so the ratios are
 lower bounds.
@@ -36,6 +37,7 @@ from vc.blockwise import convert_file
 from vc.convert import Converter
 from vc.model.autoencoder import Latent
 from vc.pitch import estimate_f0, interpolate_log_f0
+from vc.stream import stream_clip
 from vc.vocoder.griffin_lim import griffin_lim
 
 EXAMPLES = Path(vc.__file__).parent / "examples"
@@ -197,6 +199,17 @@ def run_networks(converter: Converter, log_mel: Tensor) -> Tensor:
     return converter.vocoder(decoded, log_f0, voiced, noise)
 
 
+def time_stream(seconds: float) -> tuple[float, float]:
+    """Seconds of a stream at 48 kHz on one thread, and how late it is."""
+    stream = vc.Stream(vc.load(), EXAMPLES / "reference.flac", sample_rate=48_000)
+    clip = speech(seconds, stream.sample_rate)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    spent = median_seconds(lambda: stream_clip(stream, clip), runs=2)
+    torch.set_num_threads(threads)
+    return spent, stream.latency_s
+
+
 def one_length(seconds: float) -> None:
     """Convert a clip of a length, in a process of its own; print seconds and peak memory in MB."""
     with tempfile.TemporaryDirectory() as name:
@@ -253,6 +266,11 @@ def main() -> None:
     print()
     for name, spent in growth.items():
         print(f"{name:40s} {spent:10.3f} s")
+    streaming, late = time_stream(options.seconds)
+    print(
+        f"{'stream at 48 kHz, one thread':40s} real-time factor {streaming / options.seconds:.3f}, "
+        f"{1000 * late:.0f} ms late"
+    )
     with tempfile.TemporaryDirectory() as folder:
         clips = [str(EXAMPLES / "source.flac"), str(EXAMPLES / "reference.flac")]
         for name, arguments in (
