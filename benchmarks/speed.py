@@ -225,8 +225,15 @@ def one_length(seconds: float) -> None:
         start = time.perf_counter()
         convert_file(converter, folder / "clip.wav", voice, folder / "out.wav")
         elapsed = time.perf_counter() - start
-    scale = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kilobytes on Linux
-    print(elapsed, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale)
+    print(elapsed, peak_memory_mb())
+
+
+def peak_memory_mb() -> float:
+    """Largest resident set of this process so far."""
+    if sys.platform == "linux":  # where ru_maxrss counts the parent's, too
+        status = Path("/proc/self/status").read_text(encoding="ascii")
+        return float(status.split("VmHWM:")[1].split()[0]) / 1e3
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
 def main() -> None:
