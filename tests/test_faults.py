@@ -523,3 +523,7 @@ def test_planning_resolves_no_name_twice(small: Path, tmp_path: Path) -> None:
     manifest.write_text("source,output\na.wav,CON.wav\nb.wav,con.wav\n")
     tasks = plan([manifest], {"": (REFERENCE,)}, tmp_path, Settings())
     assert [bool(task.problem) for task in tasks] == [False, True]
+
+
+def test_a_message_is_one_line_whatever_a_name_holds() -> None:
+    assert str(VCError("a\x0bb\nc\u2028d.wav: not audio")) == "a b c d.wav: not audio"

@@ -2,7 +2,13 @@
 
 
 class VCError(ValueError):
-    """Base of every error whose message is meant for the user: what, which file, what to do."""
+    """Base of every error whose message is meant for the user: what, which file, what to do.
+
+    In one line, whatever the names in it hold.
+    """
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().splitlines())
 
 
 class AudioError(VCError):
