@@ -24,7 +24,7 @@ import soundfile
 import soxr
 
 from vc.errors import AudioError
-from vc.safe_write import written_beside
+from vc.safe_write import check_parent, written_beside
 
 Waveform = npt.NDArray[np.float32]
 
@@ -400,8 +400,7 @@ def check_writable(path: Path) -> None:
         )
     if path.is_dir():
         raise AudioError(f"{path}: is a folder; name a file in it")
-    if not path.parent.is_dir():
-        raise AudioError(f"{path}: folder {path.parent} does not exist; create it first")
+    check_parent(path, AudioError)
     if not os.access(path.parent, os.W_OK):
         raise AudioError(f"{path}: folder {path.parent} cannot be written; choose another")
 

@@ -51,7 +51,7 @@ from vc.sight import LOOKED_AT_S, look
 from vc.vocoder.griffin_lim import griffin_lim
 from vc.vocoder.source_filter import SourceFilterVocoder
 from vc.voice import Voice, blend_voices, is_voice_file, load_voice
-from vc.voice_prior import PRIOR_FILE, load_prior
+from vc.voice_prior import PRIOR_FILE, VoicePrior, load_prior
 
 COMMENT = "Converted speech: synthetic, not a recording of the person it sounds like (vc)"
 LONG_S = 60.0  # longer clips are converted in blocks, to the same result in constant memory
@@ -221,15 +221,13 @@ class Converter:
         problems = check_clip(audio, role, self.features)
         if self.normality is None or any(problem.blocking for problem in problems):
             return ClipReport(problems, None)
-        assert self.folder is not None  # or nothing normal would be known
-        prior = load_prior(self.folder / PRIOR_FILE, self.model_sha256)
         samples = round(3 * LOOKED_AT_S * audio.sample_rate)  # some of it may be silence
         first = max(0, (len(audio.waveform) - samples) // 2)
         middle = audio.waveform[first : first + samples]
         waveform = resample(middle, audio.sample_rate, self.features.sample_rate)
         if not np.isfinite(active_level_db(waveform, self.features.sample_rate)):
             return ClipReport(problems, None)
-        sight = look(self.autoencoder, self.log_mel, prior, waveform)
+        sight = look(self.autoencoder, self.log_mel, self.voice_prior, waveform)
         if sight is None:
             return ClipReport(problems, None)
         strangeness = self.normality.judge(sight)
@@ -238,6 +236,17 @@ class Converter:
                 problems = [p for p in problems if p.message != NOT_SPEECH]
             problems.insert(0, Problem(STRANGE[strangeness.kind], blocking=False))
         return ClipReport(problems, strangeness)
+
+    @cached_property
+    def voice_prior(self) -> VoicePrior:
+        """How the voices that this model knows are distributed.
+
+        Raises:
+            CheckpointError: the model has no prior of voices.
+        """
+        if self.folder is None:
+            raise CheckpointError("this model cannot make new voices; load it from a folder")
+        return load_prior(self.folder / PRIOR_FILE, self.model_sha256)
 
     @cached_property
     def normality(self) -> Normality | None:
@@ -347,9 +356,7 @@ class Converter:
             VoiceError: a voice file cannot be used, or the seed is negative.
             CheckpointError: the model has no prior of voices.
         """
-        if self.folder is None:
-            raise CheckpointError("this model cannot make new voices; load it from a folder")
-        prior = load_prior(self.folder / PRIOR_FILE, self.model_sha256)
+        prior = self.voice_prior
         model = None if like is None else self.voice(like)
         return prior.sample(seed, self.autoencoder.config, model, name)
 

@@ -33,6 +33,7 @@ from vc.exportable import (
     ExportableSpeakerEncoder,
     ExportableVocoder,
 )
+from vc.safe_write import check_parent
 
 FORMAT_VERSION = 1
 DESCRIPTION_FILE = "export.json"
@@ -96,8 +97,7 @@ def check_exportable_to(folder: Path) -> None:
         raise VCError("exporting needs ONNX; install it with: pip install 'vc[export]'")
     if folder.is_file():
         raise VCError(f"{folder}: is a file; name a folder")
-    if not folder.absolute().parent.is_dir():
-        raise VCError(f"{folder}: folder {folder.parent} does not exist; create it first")
+    check_parent(folder)
     if folder.is_dir() and any(folder.iterdir()) and not (folder / DESCRIPTION_FILE).is_file():
         raise VCError(f"{folder}: holds something other than an export; name another folder")
 

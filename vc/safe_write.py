@@ -44,6 +44,16 @@ def write_bytes(path: Path, data: bytes, failure: type[VCError] = DataError) -> 
         raise failure(f"{path}: cannot be written ({error.strerror})") from error
 
 
+def check_parent(path: Path, failure: type[VCError] = VCError) -> None:
+    """Refuse an output whose folder does not exist, before any work is done for it.
+
+    Raises:
+        VCError: as `failure` says.
+    """
+    if not path.absolute().parent.is_dir():
+        raise failure(f"{path}: folder {path.parent} does not exist; create it first")
+
+
 def make_folder(path: Path, failure: type[VCError] = DataError) -> None:
     """Make a folder and those above it, where they are missing.
 

@@ -26,7 +26,7 @@ from vc.errors import VoiceError
 from vc.json_text import parse_json
 from vc.model.speaker_encoder import average_embeddings
 from vc.pitch import PitchRange
-from vc.safe_write import write_bytes
+from vc.safe_write import check_parent, write_bytes
 
 VOICE_SUFFIXES = (".voice", ".safetensors")
 FORMAT_VERSION = 1
@@ -115,8 +115,7 @@ def check_voice_name(path: Path) -> None:
     """
     if not is_voice_file(path):
         raise VoiceError(f"{path}: end a voice's name in {' or '.join(VOICE_SUFFIXES)}")
-    if not path.parent.is_dir():
-        raise VoiceError(f"{path}: folder {path.parent} does not exist; create it first")
+    check_parent(path, VoiceError)
 
 
 def load_voice(path: str | os.PathLike[str], model_sha256: str) -> Voice:

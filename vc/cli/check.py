@@ -8,7 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vc.cli.arguments import EXIT_SOME_FAILED, EXIT_USER_ERROR, Commands, add_checkpoint
+from vc.cli.arguments import (
+    EXIT_SOME_FAILED,
+    EXIT_USER_ERROR,
+    Commands,
+    add_checkpoint,
+    audio_files,
+)
 from vc.errors import VCError
 
 
@@ -28,15 +34,9 @@ def add_check(commands: Commands) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from vc.audio import find_audio
     from vc.convert import load
 
-    files: list[Path] = []
-    for place in options.clips:
-        found = find_audio(place) if place.is_dir() else [place]
-        if not found:
-            raise VCError(f"{place}: no audio files in this folder; name another")
-        files += found
+    files = audio_files(options.clips)
     converter = load(options.checkpoint, vocoder="griffin-lim")  # nothing is spoken
     status = 0
     for file in files:

@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from vc.cli.arguments import Commands, add_checkpoint, pitch
-from vc.errors import VCError
 
 _SETTINGS = ("low", "medium", "high")  # of vc.compress.STAGES, which is too heavy for --help
 
@@ -25,10 +24,11 @@ def add_encode(commands: Commands) -> None:
 
 def _encode(options: argparse.Namespace) -> None:
     from vc.convert import load
+    from vc.safe_write import check_parent
     from vc.units import encode_units, format_units, load_unit_model, save_units
 
     if options.output:
-        _check_folder(options.output)
+        check_parent(options.output)
     converter = load(options.checkpoint, vocoder="griffin-lim")  # nothing is synthesised
     model = load_unit_model(converter)
     units = encode_units(converter, options.clip, options.flat, model)
@@ -78,8 +78,9 @@ def add_compress(commands: Commands) -> None:
 def _compress(options: argparse.Namespace) -> None:
     from vc.compress import compress, save_compressed
     from vc.convert import load
+    from vc.safe_write import check_parent
 
-    _check_folder(options.output)
+    check_parent(options.output)
     converter = load(options.checkpoint, vocoder="griffin-lim")  # nothing is synthesised
     done = compress(converter, options.clip, options.setting)
     save_compressed(options.output, done.data)
@@ -123,8 +124,3 @@ def _add_voice(parser: argparse.ArgumentParser, required: bool) -> None:
         help="clips of the wanted voice, or a .voice file"
         + ("" if required else "; the clip's own voice by default"),
     )
-
-
-def _check_folder(output: Path) -> None:
-    if not output.parent.is_dir():
-        raise VCError(f"{output}: folder {output.parent} does not exist; create it first")

@@ -28,6 +28,7 @@ from vc.training.board import Example
 from vc.training.data import Segments, SpeechData, load_noise
 from vc.training.discriminators import MelDiscriminator, discriminator_loss, generator_loss
 from vc.training.loop import (
+    autocast,
     frozen,
     make_optimizer,
     start_from,
@@ -146,7 +147,7 @@ class AutoencoderTask:
             drawn = draw_voices(generator, len(clips), recipe.perturb.new_voices)
             factor = torch.from_numpy(drawn).float()
             source, reference = (self._in_new_voices(s, factor) for s in (source, reference))
-        with self._autocast():
+        with autocast(self.device, self.recipe.run):
             losses, real, fake = self._losses(source, reference, factor == 1, generator, step)
             if self.phones is not None and step % 2 == 0:
                 losses["ctc"] = self._ctc_loss(generator, step)
@@ -252,7 +253,7 @@ class AutoencoderTask:
 
     def _discriminator_gradients(self, real: Judged, fake: Judged) -> float:
         """Show the discriminator real mels with their own speaker, and swapped decodes."""
-        with self._autocast():
+        with autocast(self.device, self.recipe.run):
             loss = discriminator_loss(
                 self.discriminator(*real)[0], self.discriminator(fake.mel.detach(), fake.speaker)[0]
             )
@@ -326,9 +327,4 @@ class AutoencoderTask:
         save_checkpoint(self.average, folder, step, metrics)
 
     def _cut(self, data: SpeechData, generator: np.random.Generator, clips: np.ndarray) -> Segments:
-        segments = data.cut(generator, clips, self.recipe.data.segment_frames)
-        return Segments(*(x.to(self.device) for x in segments))
-
-    def _autocast(self) -> torch.autocast:
-        enabled = self.recipe.run.precision == "bfloat16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+        return data.cut(generator, clips, self.recipe.data.segment_frames).to(self.device)

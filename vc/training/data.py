@@ -31,6 +31,10 @@ class Segments(NamedTuple):
     voiced: Tensor  # (batch, frames), 1.0 where voiced
     clips: Tensor  # (batch,), index of the utterance each was cut from
 
+    def to(self, device: torch.device) -> Segments:
+        """The same on another device."""
+        return Segments(*(x.to(device) for x in self))
+
 
 def _features(file: Path) -> dict[str, Tensor]:
     try:

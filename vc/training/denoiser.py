@@ -15,7 +15,7 @@ from vc.config import DataConfig, DenoiserConfig, FeatureConfig, OptimizerConfig
 from vc.model.denoiser import Denoiser, denoising_loss
 from vc.training.board import Example
 from vc.training.data import SpeechData, load_noise
-from vc.training.loop import make_optimizer, start_from
+from vc.training.loop import autocast, make_optimizer, start_from
 from vc.training.perturb import made_up_noise, mix_noise
 
 
@@ -63,7 +63,7 @@ class DenoiserTask:
         recipe = self.recipe
         clips = self.train_data.draw_clips(generator, recipe.data.batch_size)
         noisy, clean = self._mixed(self.train_data, clips, generator)
-        with self._autocast():
+        with autocast(self.device, self.recipe.run):
             loss = denoising_loss(self.denoiser(noisy), noisy, clean)
         loss.backward()
         return {"denoising/loss": float(loss.detach())}
@@ -110,7 +110,3 @@ class DenoiserTask:
         low, high = self.recipe.noise.snr_db
         snr_db = low + (high - low) * torch.rand(len(clips), 1, 1, device=self.device)
         return mix_noise(clean, noise, snr_db), clean
-
-    def _autocast(self) -> torch.autocast:
-        enabled = self.recipe.run.precision == "bfloat16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)

@@ -244,6 +244,12 @@ def learning_rate(config: OptimizerConfig, step: int, steps: int) -> float:
     return config.final_learning_rate + cosine * (config.learning_rate - config.final_learning_rate)
 
 
+def autocast(device: torch.device, run: RunConfig) -> torch.autocast:
+    """The arithmetic that a run asks for."""
+    enabled = run.precision == "bfloat16"
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)
+
+
 def make_optimizer(
     parameters: Iterator[nn.Parameter], config: OptimizerConfig
 ) -> torch.optim.Optimizer:

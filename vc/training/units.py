@@ -19,7 +19,7 @@ from vc.model.autoencoder import Latent
 from vc.model.unit_coder import UnitCoder
 from vc.training.board import Example
 from vc.training.data import Segments, SpeechData
-from vc.training.loop import make_optimizer, start_from
+from vc.training.loop import autocast, make_optimizer, start_from
 
 
 @dataclass(frozen=True)
@@ -87,16 +87,16 @@ class UnitTask:
         weights, coder = self.recipe.loss, self.coder.train()
         clips = self.train_data.draw_clips(generator, self.recipe.data.batch_size)
         segments = self._cut(self.train_data, generator, clips)
-        with self._autocast(), torch.no_grad():
+        with autocast(self.device, self.recipe.run), torch.no_grad():
             content = self.autoencoder.encode_content(segments.log_mel).float()
-        with self._autocast():
+        with autocast(self.device, self.recipe.run):
             read = coder.read(content)
         added, _, commitment = coder.quantize(read, coder.config.stages)
         used = torch.from_numpy(draw_stages(generator, len(clips), coder.config.stages))
         use = torch.arange(coder.config.stages) < used[:, None]  # (B, S)
         quantized = (added * use[..., None, None].to(added)).sum(dim=1)
         quantized = read + (quantized - read).detach()  # gradients pass straight through
-        with self._autocast():
+        with autocast(self.device, self.recipe.run):
             restored = coder.restore(quantized)[..., : content.shape[-1]]
             losses = {
                 "content": (restored.float() - content).square().mean(),
@@ -162,12 +162,7 @@ class UnitTask:
         save_checkpoint(self.average, folder, step, metrics)
 
     def _cut(self, data: SpeechData, generator: np.random.Generator, clips: np.ndarray) -> Segments:
-        segments = data.cut(generator, clips, self.recipe.data.segment_frames)
-        return Segments(*(x.to(self.device) for x in segments))
-
-    def _autocast(self) -> torch.autocast:
-        enabled = self.recipe.run.precision == "bfloat16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
+        return data.cut(generator, clips, self.recipe.data.segment_frames).to(self.device)
 
 
 def draw_stages(generator: np.random.Generator, count: int, stages: int) -> np.ndarray:

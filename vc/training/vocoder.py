@@ -27,7 +27,7 @@ from vc.training.discriminators import (
     feature_matching_loss,
     generator_loss,
 )
-from vc.training.loop import frozen, make_optimizer, start_from
+from vc.training.loop import autocast, frozen, make_optimizer, start_from
 from vc.vocoder.source_filter import SourceFilterVocoder
 
 _EDGE_FRAMES = 2  # a segment's ends miss their neighbours: no loss there
@@ -141,7 +141,7 @@ class VocoderTask:
         frames = self.recipe.data.segment_frames
         long_enough = clips[data.frames[clips] >= frames + 2]
         segments, waveform = data.cut_with_waveform(generator, long_enough, frames)
-        return Segments(*(x.to(self.device) for x in segments)), waveform.to(self.device)
+        return segments.to(self.device), waveform.to(self.device)
 
     @torch.no_grad()
     def _some_decoded(self, segments: Segments) -> Segments:
@@ -149,7 +149,7 @@ class VocoderTask:
         if self.autoencoder is None:
             return segments
         share = slice(0, round(self.recipe.decoded_share * len(segments.log_mel)))
-        with self._autocast():
+        with autocast(self.device, self.recipe.run):
             latent: Latent = self.autoencoder.encode(segments.log_mel[share])
             decoded = self.autoencoder.decode(
                 latent, segments.log_f0[share], segments.voiced[share]
@@ -162,7 +162,7 @@ class VocoderTask:
         self, vocoder: SourceFilterVocoder, segments: Segments, waveform: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Synthesised and true waveform without the segment's ends."""
-        with self._autocast():
+        with autocast(self.device, self.recipe.run):
             rebuilt = vocoder(segments.log_mel, segments.log_f0, segments.voiced)
         edge = _EDGE_FRAMES * self.recipe.features.hop_length
         return rebuilt[:, edge:-edge], waveform[:, edge:-edge]
@@ -174,7 +174,7 @@ class VocoderTask:
         }
 
     def _adversarial_losses(self, rebuilt: Tensor, waveform: Tensor) -> dict[str, Tensor]:
-        with frozen(self.discriminator), self._autocast():
+        with frozen(self.discriminator), autocast(self.device, self.recipe.run):
             scores, features = self.discriminator(rebuilt)
             with torch.no_grad():
                 _, real_features = self.discriminator(waveform)
@@ -184,14 +184,10 @@ class VocoderTask:
         }
 
     def _discriminator_gradients(self, rebuilt: Tensor, waveform: Tensor) -> float:
-        with self._autocast():
+        with autocast(self.device, self.recipe.run):
             real, _ = self.discriminator(waveform)
             fake, _ = self.discriminator(rebuilt.detach())
         losses = [discriminator_loss(r, f) for r, f in zip(real, fake, strict=True)]
         loss = torch.stack(losses).mean()
         loss.backward()
         return float(loss.detach())
-
-    def _autocast(self) -> torch.autocast:
-        enabled = self.recipe.run.precision == "bfloat16"
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled)
