@@ -1,4 +1,4 @@
-"""How a noisy source or a noisy reference harms a conversion, and what `--denoise` gives back.
+"""How a noisy source or a noisy reference harms a conversion, and what denoising gives back.
 
     python -m benchmarks.noisy_conversion CORPORA/test_pairs.tsv --noise CORPORA/noise/ambient
 
@@ -64,19 +64,20 @@ def heard(path: Path) -> Waveform:
 def conversions(
     converter: Converter, clips: dict[str, Waveform], noises: dict[str, Waveform]
 ) -> Iterable[tuple[Condition, Waveform]]:
-    """The clean conversion, and one for each place, level and setting of `--denoise`."""
+    """The clean conversion, and one for each place, level, and with and without denoising there."""
     given = {CLEAN: clips, CLEAN._replace(denoised=True): clips}
     for place in PLACES:
         for snr_db in LEVELS_DB:
             noisy = {**clips, place: mix(clips[place], noises[place], snr_db)}
             for denoised in (False, True):
                 given[Condition(place, snr_db, denoised)] = noisy
+    without = Converter(converter.autoencoder, converter.vocoder)  # hears a reference's noise
     for condition, now in given.items():
         source, reference = (Audio(now[place], JUDGE_RATE) for place in PLACES)
-        yield (
-            condition,
-            converter.convert(source, reference, denoise=condition.denoised).waveform,
-        )
+        of_source = condition.place == "source"
+        voice = (converter if of_source or condition.denoised else without).voice(reference)
+        denoise = of_source and condition.denoised
+        yield condition, converter.convert(source, voice, denoise=denoise).waveform
 
 
 def score_pair(

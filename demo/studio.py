@@ -127,7 +127,7 @@ class Studio:
         if len(sources) > MAX_BATCH:
             raise VCError(f"{len(sources)} clips; {MAX_BATCH} are the most at once.")
         self.visits.add(visit, [*sources, *(references or [])])
-        voice = self.converter.voice(self.clips.read_references(references), denoise=denoise)
+        voice = self.converter.voice(self.clips.read_references(references))
         rows = [BatchRow(Path(source).name, "waiting", "") for source in sources]
         archive = self.visits.new_file(visit, "converted.zip")
         names: set[str] = set()

@@ -38,8 +38,8 @@ def voice_choices() -> VoiceChoices:
                 info="From the source's own voice (0) to the reference's (100).",
             )
             denoise = gr.Checkbox(
-                label="Denoise the clips first",
-                info="Takes background noise out of source and reference.",
+                label="Denoise the source first",
+                info="Takes background noise out; references are always heard without theirs.",
             )
     pitch.change(
         lambda choice: gr.update(visible=choice == SHIFT),

@@ -61,7 +61,7 @@ class Settings:
     sample_rate: int | None = None  # Hz; the source's own
     vocoder: Literal["neural", "griffin-lim"] = "neural"
     checkpoint: Path | None = None  # the shipped model
-    denoise: bool = False  # source and references first
+    denoise: bool = False  # sources first
     check: bool = True  # the sources, for warnings; the results are the same
 
 
@@ -501,9 +501,8 @@ def _voice(
     checkpoint: Path | None,
     vocoder: Literal["neural", "griffin-lim"],
     references: tuple[Path, ...],
-    denoise: bool,
 ) -> Any:
-    return _converter(checkpoint, vocoder).voice(list(references), denoise=denoise)
+    return _converter(checkpoint, vocoder).voice(list(references))
 
 
 def convert_task(task: Task) -> Outcome:
@@ -513,7 +512,7 @@ def convert_task(task: Task) -> Outcome:
     settings = task.settings
     try:
         converter = _converter(settings.checkpoint, settings.vocoder)
-        voice = _voice(settings.checkpoint, settings.vocoder, task.references, settings.denoise)
+        voice = _voice(settings.checkpoint, settings.vocoder, task.references)
         warning = _warning(converter, task.source) if settings.check else ""
         make_folder(task.output.parent)
         done = convert_file(

@@ -120,7 +120,7 @@ def convert_file(
         )
         write_audio(output, converted, COMMENT)
         return FileConversion(converted.duration_s, original.duration_s, converted.sample_rate)
-    voice = converter.voice(references, denoise=denoise)
+    voice = converter.voice(references)
     if strength < 1:
         beginning = next(read_blocks(source, LONG_S))
         voice = converter.towards(voice, beginning, strength)

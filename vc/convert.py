@@ -136,7 +136,8 @@ class Converter:
             progress: called with the share done, 0 to 1.
             strength: how far to go from the source's own voice (0) to the references' (1); a
                 pitch that is matched goes as far.
-            denoise: take background noise out of source and reference clips first.
+            denoise: take background noise out of the source first; references are always
+                heard without theirs.
 
         Returns:
             As long as the source (to the sample, at the source's rate) and as loud.
@@ -151,7 +152,7 @@ class Converter:
         progress = progress or (lambda share: None)
         original = self.clip(source, "source")
         check_speech(original, _name(source, "source"))
-        voice = self.voice(references, denoise=denoise)
+        voice = self.voice(references)
         if strength < 1:
             voice = self.towards(voice, original, strength)
         if original.duration_s > LONG_S:
@@ -297,17 +298,16 @@ class Converter:
         self,
         references: Reference | Sequence[Reference],
         name: str = "",
-        denoise: bool = False,
     ) -> Voice:
         """Listen to one or more clips of a speaker, or read voices that were kept.
 
-        Silence at the clips' edges is left out; longer clips count for more. A voice that was
-        kept counts as much as all the clips together.
+        Background noise is taken out of the clips (if the model has a denoiser) and silence at
+        their edges left out; longer clips count for more. A voice that was kept counts as much as
+        all the clips together.
 
         Args:
             references: clips, voice files or `Voice`s.
             name: what to call the voice; by default the name of the only one that was kept.
-            denoise: take background noise out of the clips first.
 
         Raises:
             AudioError: a clip cannot be read, is silent or too short.
@@ -326,7 +326,7 @@ class Converter:
                 clip_name = _name(reference, f"reference {number}")
                 clips.append((self.clip(reference, clip_name), clip_name))
         if clips:
-            voices.append(self._listen(clips, MIN_REFERENCE_S, denoise))
+            voices.append(self._listen(clips, MIN_REFERENCE_S))
         if not voices:
             raise VCError("no reference clip given; name at least one")
         if len(voices) == 1:
@@ -360,13 +360,11 @@ class Converter:
         model = None if like is None else self.voice(like)
         return prior.sample(seed, self.autoencoder.config, model, name)
 
-    def _listen(
-        self, clips: Sequence[tuple[Audio, str]], min_duration_s: float, denoise: bool = False
-    ) -> Voice:
+    def _listen(self, clips: Sequence[tuple[Audio, str]], min_duration_s: float) -> Voice:
         embeddings, weights, f0 = [], [], []
         for audio, name in clips:
             check_speech(audio, name, min_duration_s)
-            waveform = self.reference_waveform(audio, denoise)
+            waveform = self.reference_waveform(audio)
             with torch.inference_mode():
                 log_mel = self.log_mel(self._tensor(waveform))
                 embeddings.append(self.autoencoder.encode_speaker(log_mel)[0])
@@ -377,13 +375,13 @@ class Converter:
         )
         return Voice(embedding, pitch_range(np.concatenate(f0)))
 
-    def reference_waveform(self, audio: Audio, denoise: bool = False) -> Waveform:
+    def reference_waveform(self, audio: Audio) -> Waveform:
         """A reference clip as it is listened to: `(samples,)` at the model's rate and level.
 
-        Silence at its ends is cut.
+        Its noise would become part of the voice, so it is taken out; silence at its ends is cut.
         """
         waveform = self._levelled(audio)
-        if denoise:
+        if self.denoiser is not None:
             waveform = self._clean(waveform)
         return trim_silence(waveform, self.features.sample_rate)
 

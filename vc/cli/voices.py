@@ -18,7 +18,6 @@ def add_voice(commands: Commands) -> None:
     )
     voice.add_argument("-o", "--output", type=Path, required=True, help="NAME.voice")
     voice.add_argument("--name", help="what to call the voice; the output's name by default")
-    voice.add_argument("--denoise", action="store_true", help="take background noise out first")
     add_checkpoint(voice)
     voice.set_defaults(run=_voice)
 
@@ -30,7 +29,7 @@ def _voice(options: argparse.Namespace) -> None:
     check_voice_name(options.output)
     converter = load(options.checkpoint, vocoder="griffin-lim")  # a voice needs no vocoder
     name = options.name or options.output.stem
-    voice = converter.voice(options.references, name, options.denoise)
+    voice = converter.voice(options.references, name)
     save_voice(options.output, voice, converter.model_sha256)
     print(f"{options.output}: the voice '{voice.name}'")
 
