@@ -129,7 +129,7 @@ def content(model: Autoencoder, log_mel: Tensor) -> Frames:
 @torch.inference_mode()
 def codes_of(model: Autoencoder, log_mel: Tensor) -> npt.NDArray[np.int64]:
     """The code of each mel frame, also where a code stands for several."""
-    codes = model.squeeze(model.content_encoder(model.normalize(log_mel[None]))).codes
+    codes = model.squeeze(model.look_at_content(log_mel[None])).codes
     assert codes is not None
     return codes[0].numpy().repeat(model.config.content_stride)[: log_mel.shape[-1]]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import gradio as gr
 
 from demo.clips import show
-from demo.convert_tab import ConvertTab
+from demo.convert_tab import ConvertTab, need_consent
 from demo.studio import MAX_BATCH, Studio
 from demo.voice_choices import voice_choices, wanted_pitch
 from vc.errors import VCError
@@ -68,12 +68,7 @@ def batch_tab(studio: Studio, convert: ConvertTab) -> None:
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio finds it by this default)
     ) -> Iterator[tuple[list[list[str]], str | None]]:
         """Convert many clips into one voice; returns a table (file, state, note) and a zip."""
-        if not consent:
-            raise gr.Error(
-                "Please confirm on the Convert tab that you may use these voices.",
-                title="One thing is missing",
-                print_exception=False,
-            )
+        need_consent(consent)
         try:
             for rows, path in studio.convert_batch(
                 request.session_hash,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from demo.clips import show
-from demo.convert_tab import CHECKS, QUEUE, ConvertTab
+from demo.convert_tab import CHECKS, QUEUE, ConvertTab, need_consent
 from demo.studio import Studio
 from vc.errors import VCError
 
@@ -82,12 +82,7 @@ def blend_tab(studio: Studio, convert: ConvertTab, tabs: gr.Tabs) -> None:
         request: gr.Request,
     ) -> tuple[str, str, object]:
         """Blend clips and voices by shares; returns a voice file and a sentence spoken in it."""
-        if not consent:
-            raise gr.Error(
-                "Please confirm on the Convert tab that you may use these voices.",
-                title="One thing is missing",
-                print_exception=False,
-            )
+        need_consent(consent)
         try:
             if len(files or []) > MOST:
                 raise VCError(f"{len(files or [])} voices; {MOST} are the most in a blend.")

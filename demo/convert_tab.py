@@ -33,6 +33,16 @@ class ConvertTab(NamedTuple):
     converted: gr.events.Dependency
 
 
+def need_consent(consent: bool) -> None:
+    """Refuse, on another tab than Convert, what nobody has taken responsibility for."""
+    if not consent:
+        raise gr.Error(
+            "Please confirm on the Convert tab that you may use these voices.",
+            title="One thing is missing",
+            print_exception=False,
+        )
+
+
 def convert_tab(studio: Studio) -> ConvertTab:
     """Build the tab."""
     examples = gr.Button("New here? Try it with the example clips", size="md", elem_id="examples")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gradio as gr
 
 from demo.clips import show
-from demo.convert_tab import CHECKS, ConvertTab
+from demo.convert_tab import CHECKS, ConvertTab, need_consent
 from demo.studio import Studio
 from demo.voice_choices import KEEP, MATCH, wanted_pitch
 from vc.errors import VCError
@@ -69,12 +69,7 @@ def live_tab(studio: Studio, convert: ConvertTab) -> None:
         request: gr.Request,
     ) -> list[str | float] | None:
         """Begin a stream; returns its ticket and its delay in seconds."""
-        if not consent:
-            raise gr.Error(
-                "Please confirm on the Convert tab that you may use these voices.",
-                title="One thing is missing",
-                print_exception=False,
-            )
+        need_consent(consent)
         if not sample_rate:  # the page has said that there is no microphone
             return None
         try:

@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 
 from demo.batch_tab import batch_tab
 from demo.blend_tab import blend_tab
+from demo.codes_tab import codes_tab
 from demo.convert_tab import convert_tab
 from demo.history_tab import history_tab
 from demo.live_route import live_route
@@ -44,6 +45,8 @@ def build_page(studio: Studio) -> gr.Blocks:
                 blend_tab(studio, convert, tabs)
             with gr.Tab("Batch", id="batch"):
                 batch_tab(studio, convert)
+            with gr.Tab("Text & bytes", id="codes"):
+                codes_tab(studio, convert)
             with gr.Tab("History", id="history"):
                 history_tab(studio, convert)
         gr.HTML(_about_files(studio), elem_classes="vc-note", elem_id="about-files")

@@ -7,6 +7,7 @@ import shutil
 import threading
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,10 +22,19 @@ from demo.memory import give_back_memory
 from demo.settings import DemoSettings
 from demo.visits import Visits, safe_name
 from vc.audio import Audio, normalize_level, resample, write_audio
+from vc.compress import compress, decompress, load_compressed, save_compressed
 from vc.convert import COMMENT, Converter, Pitch
 from vc.errors import VCError
 from vc.model.speaker_encoder import split_embedding
 from vc.pitch import estimate_f0
+from vc.units import (
+    UnitModel,
+    decode_units,
+    encode_units,
+    format_units,
+    load_unit_model,
+    parse_units,
+)
 from vc.voice import Voice, blend_voices, is_voice_file, save_voice
 
 AT_ONCE = 2  # conversions; more would only make each slower
@@ -102,9 +112,7 @@ class Studio:
                 strength=strength,
                 denoise=denoise,
             )
-        path = self.visits.new_file(visit, f"{Path(source or '').stem} converted.wav")
-        write_audio(path, result, COMMENT)
-        return str(path)
+        return self._write(visit, f"{Path(source or '').stem} converted", result)
 
     def convert_batch(
         self,
@@ -187,9 +195,79 @@ class Studio:
         save_voice(kept, voice, self.converter.model_sha256)
         with self._slot():
             spoken = self.converter.convert(EXAMPLES / "source.flac", voice)
-        preview = self.visits.new_file(visit, f"{name} says.wav")
-        write_audio(preview, spoken, COMMENT)
-        return str(kept), str(preview)
+        return str(kept), self._write(visit, f"{name} says", spoken)
+
+    @cached_property
+    def units(self) -> UnitModel:
+        """The unit coder of the converter.
+
+        Raises:
+            CheckpointError: it has none.
+        """
+        return load_unit_model(self.converter)
+
+    def write_units(self, visit: str | None, source: str | None) -> str:
+        """A clip as text that `speak_units` can say.
+
+        Raises:
+            VCError: the clip cannot be used.
+        """
+        self.visits.add(visit, [source])
+        original = self.clips.read_source(source)
+        with self._slot():
+            units = encode_units(self.converter, original, model=self.units)
+        return format_units(units, self.units)
+
+    def speak_units(self, visit: str | None, text: str, references: list[str] | None) -> str:
+        """Say units; return the path of the result.
+
+        Raises:
+            VCError: the text has no units, or wrong ones, or a reference cannot be used.
+        """
+        self.visits.add(visit, references or [])
+        heard = self.clips.read_references(references)
+        units = parse_units(text, self.units, "text")
+        with self._slot():
+            spoken = decode_units(self.converter, units, heard, model=self.units)
+        return self._write(visit, "said from units", spoken)
+
+    def compress(self, visit: str | None, source: str | None, setting: str) -> tuple[str, str]:
+        """Compress a clip; return the path of the file and how large it is.
+
+        Raises:
+            VCError: the clip cannot be used.
+        """
+        self.visits.add(visit, [source])
+        original = self.clips.read_source(source)
+        with self._slot():
+            done = compress(self.converter, original, setting, self.units)
+        path = self.visits.new_file(visit, f"{safe_name(Path(source or '').stem)}.vcz")
+        save_compressed(path, done.data)
+        size = (
+            f"{len(done.data)} bytes for {done.duration_s:.1f} s: "
+            f"{done.file_bits_per_second:.0f} bits a second, the voice included."
+        )
+        return str(path), size
+
+    def decompress(self, visit: str | None, file: str | None, references: list[str] | None) -> str:
+        """Say a compressed clip in its own voice, or the references'; return the result's path.
+
+        Raises:
+            VCError: no file, one that cannot be used, or a reference that cannot.
+        """
+        if not file:
+            raise VCError("Compress a clip or upload a .vcz file first.")
+        self.visits.add(visit, [file, *(references or [])])
+        heard = self.clips.read_references(references) if references else None
+        data = load_compressed(file)
+        with self._slot():
+            spoken = decompress(self.converter, data, heard, file, self.units)
+        return self._write(visit, f"{safe_name(Path(file).stem)} said again", spoken)
+
+    def _write(self, visit: str | None, name: str, audio: Audio) -> str:
+        path = self.visits.new_file(visit, f"{name}.wav")
+        write_audio(path, audio, COMMENT)
+        return str(path)
 
     def open_stream(
         self, visit: str | None, references: list[str] | None, pitch: Pitch, sample_rate: int

@@ -123,7 +123,7 @@ def test_a_pickle_is_never_opened(copy: Path, tmp_path: Path) -> None:
 
 def test_what_ships_is_small_and_whole() -> None:
     files = [f for f in SHIPPED.parent.rglob("*") if f.is_file()]
-    assert sum(f.stat().st_size for f in files) <= 25e6
+    assert sum(f.stat().st_size for f in files) <= 26e6
     assert {f.suffix for f in files} <= {".safetensors", ".json", ".md"}
     for part in ("autoencoder", "vocoder"):
         weights = load_file(SHIPPED / part / "model.safetensors")

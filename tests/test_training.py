@@ -35,6 +35,7 @@ from vc.config import (
 from vc.corpus import prepare
 from vc.errors import CheckpointError, ConfigError, DataError
 from vc.losses import contrastive_loss, margin_softmax_loss, multi_resolution_stft_loss
+from vc.model.vocal_tract import bend
 from vc.training.autoencoder import AutoencoderLossConfig, AutoencoderRecipe, AutoencoderTask
 from vc.training.denoiser import DenoiserRecipe, DenoiserTask
 from vc.training.loop import (
@@ -333,9 +334,28 @@ def test_examples_are_written_for_tensorboard(
 
 def test_a_loss_of_weight_zero_is_not_computed(cache: Path) -> None:
     off = ("envelope", "ctc", "contrastive", "adversarial", "speaker", "swap_content")
+    off += ("vocal_tract",)
     task = autoencoder_task(cache, **dict.fromkeys(off, 0.0))
     losses = {k for s in (2, 3) for k in one_step(task, s)}
     assert losses == {"reconstruction/loss", "swap_speaker/loss", "gradient/norm"}
+
+
+def test_the_vocal_tract_learns_to_hear_by_how_much_a_clip_is_bent(cache: Path) -> None:
+    task = autoencoder_task(cache, swap_from=1.0)
+    model, encoder = task.model, task.model.vocal_tract_encoder
+    assert encoder is not None
+    mels = torch.cat([task.train_data.whole(clip).log_mel[..., :60] for clip in range(6)])
+    stretch = torch.linspace(-0.15, 0.15, len(mels))[:, None].expand(-1, 3)
+
+    def error() -> float:
+        with torch.no_grad():
+            before, after = (encoder(model.normalize(x)) for x in (mels, bend(mels, stretch)))
+        return float((after - before - stretch).square().mean())
+
+    untrained = error()
+    for step in range(80):
+        one_step(task, step)
+    assert error() < 0.7 * untrained
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

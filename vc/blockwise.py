@@ -46,6 +46,7 @@ from vc.model.autoencoder import Latent
 from vc.model.content_encoder import ContentEncoder
 from vc.model.decoder import steady_harmonics
 from vc.model.layers import ConvNeXtBlock, InstanceNorm, Statistics, instance_norm
+from vc.model.vocal_tract import STRIDE as TRACT_STRIDE
 from vc.on_disk import LevelMeter, Rows
 from vc.pitch import estimate_f0, interpolate_log_f0
 from vc.vocoder.excitation import WhiteNoise, periods
@@ -397,7 +398,7 @@ class _LongConversion:
         """`Autoencoder.encode_content`, one layer of the whole file after the other."""
         encoder: ContentEncoder = self.model.content_encoder
         config = encoder.config
-        passes = 2 * len(encoder.blocks) + 4
+        passes = 2 * len(encoder.blocks) + 5
         done = 0
 
         def finished() -> None:
@@ -405,7 +406,12 @@ class _LongConversion:
             done += 1
             self._report(_ANALYSE, _ENCODE, done / passes)
 
-        normalize = self.model.normalize
+        stretch = self._stretch(log_mel)
+        finished()
+
+        def normalize(mel: Tensor) -> Tensor:
+            return self.model.normalize(self.model.straighten(mel, stretch))
+
         whole = self._statistics(log_mel, normalize) if config.input_norm else None
         finished()
 
@@ -434,6 +440,18 @@ class _LongConversion:
                 content, lambda y: self.model.squeeze(y, of_content).content, config.content_dim
             )
 
+    def _stretch(self, log_mel: Rows) -> Tensor | None:
+        """Of the speaker's vocal tract, `(1, 3)`, from the whole file; None if nobody asks."""
+        encoder, config = self.model.vocal_tract_encoder, self.model.config
+        if encoder is None:
+            return None
+        radius = config.kernel_size // 2
+        context = config.tract_blocks * radius + -(-radius // TRACT_STRIDE)
+        seen = self._statistics(
+            log_mel, lambda mel: encoder.look(self.model.normalize(mel)), context, TRACT_STRIDE
+        )
+        return encoder.tell(seen)
+
     def _decode(self, content: Rows, voice: Voice, log_f0: Waveform, voiced: Waveform) -> None:
         """Content and pitch -> samples, with phase and noise that go on from block to block."""
         config, hop = self.model.config, self.features.hop_length
@@ -461,16 +479,22 @@ class _LongConversion:
             self._report(_ENCODE, _SYNTHESIZE, span.stop / frames)
 
     def _statistics(
-        self, rows: Rows, function: Callable[[Tensor], Tensor], context: int = 0
+        self,
+        rows: Rows,
+        function: Callable[[Tensor], Tensor],
+        context: int = 0,
+        stride: int = 1,
     ) -> Statistics:
         """Mean and variance over the whole file of what a function makes of it."""
         total = square = torch.zeros(1)
-        for y in self._computed(rows, function, context):
+        count = 0
+        for y in self._computed(rows, function, context, stride):
+            count += y.shape[-1]
             wide = y.double()
             total = total + wide.sum(dim=-1, keepdim=True)
             square = square + wide.square().sum(dim=-1, keepdim=True)
-        mean = total / len(rows)
-        return Statistics(mean.float(), (square / len(rows) - mean.square()).clamp(min=0).float())
+        mean = total / count
+        return Statistics(mean.float(), (square / count - mean.square()).clamp(min=0).float())
 
     def _mapped(
         self,

@@ -91,6 +91,8 @@ class AutoencoderConfig:
     content_blocks: int = 4
     content_dim: int = 96
     content_stride: int = 1  # mel frames per content frame
+    tract_width: int = 128  # of the encoder of vocal tracts; 0: content is read as clips are
+    tract_blocks: int = 4
     content_coefficients: int = 20  # cepstral, that content is read from; 0: the whole mel
     input_norm: bool = True  # instance normalisation of the mel that content is read from
     block_norm: Literal["instance", "layer"] = "instance"  # inside the content encoder
@@ -113,7 +115,8 @@ class AutoencoderConfig:
     def __post_init__(self) -> None:
         widths = ("width", "content_dim", "speaker_width", "speaker_dim", "f0_bands")
         _require_sizes(self, "autoencoder", _WIDEST, *widths)
-        depths = ("content_blocks", "speaker_blocks", "decoder_blocks")
+        _require_sizes(self, "autoencoder", _WIDEST, "tract_width", least=0)
+        depths = ("content_blocks", "speaker_blocks", "decoder_blocks", "tract_blocks")
         _require_sizes(self, "autoencoder", _DEEPEST, *depths, least=0)
         _require_sizes(self, "autoencoder", 512, "n_mels")
         _require_sizes(self, "autoencoder", 255, "expansion", "kernel_size", "content_stride")
@@ -121,6 +124,10 @@ class AutoencoderConfig:
         _require(
             0 <= self.content_coefficients <= self.n_mels,
             "autoencoder: content_coefficients must be in 0..n_mels",
+        )
+        _require(
+            self.tract_width == 0 or self.n_mels >= 16,
+            "autoencoder: n_mels must be at least 16, or tract_width 0",
         )
         _require(self.bottleneck_noise >= 0, "autoencoder: bottleneck_noise must not be negative")
         _require_sizes(self, "autoencoder", 1 << 20, "codebook_size", least=2)

@@ -36,6 +36,7 @@ from vc.errors import AudioError, CheckpointError
 from vc.model.autoencoder import Latent
 from vc.model.decoder import steady_harmonics
 from vc.model.layers import ConvNeXtBlock, Statistics, instance_norm
+from vc.model.vocal_tract import STRIDE as TRACT_STRIDE
 from vc.pitch import PitchRange, estimate_f0
 from vc.resampler import BlockResampler
 from vc.stream_statistics import USUAL_FILE, RunningStatistics, load_usual
@@ -323,7 +324,8 @@ class _Mouth:
         reach = (config.content_blocks + 1 + config.decoder_blocks) * radius + 3
         of_vocoder = vocoder.config
         self.spoken_reach = (of_vocoder.blocks + 1) * (of_vocoder.kernel_size // 2) + 2
-        self.reach = max(reach, self.spoken_reach)
+        reach = max(reach, self.spoken_reach)
+        self.reach = BLOCK * -(-reach // BLOCK)  # windows begin at whole blocks, as strides do
         self.noise = WhiteNoise(self.features.hop_length)
         self.waiting = np.zeros(0, np.float32)  # less than a frame
         self.heard = 0  # samples
@@ -395,13 +397,17 @@ class _Mouth:
         model, encoder = self.model, self.model.content_encoder
         norms = iter(self.norms)
 
-        def heard(x: Tensor) -> Statistics:
+        def heard(x: Tensor, stride: int = 1) -> Statistics:
             norm = next(norms)
             if learn:
-                norm.push(x[..., new])
+                norm.push(x[..., new.start // stride : new.stop // stride])
             return norm.statistics
 
-        mel = model.normalize(log_mel)
+        stretch = None
+        if model.vocal_tract_encoder is not None:
+            seen = model.vocal_tract_encoder.look(model.normalize(log_mel))
+            stretch = model.vocal_tract_encoder.tell(heard(seen, TRACT_STRIDE))
+        mel = model.normalize(model.straighten(log_mel, stretch))
         x = encoder.look(instance_norm(mel, statistics=heard(mel)))
         for block in encoder.blocks:
             assert isinstance(block, ConvNeXtBlock)

@@ -1,7 +1,8 @@
 """What whole-clip conversion takes from the whole clip, estimated while the clip is being said.
 
-The content encoder's instance norms need mean and variance of each channel over a clip. A stream
-begins with what is usual among many clips, and moves on to what it hears.
+The content encoder's instance norms, and the encoder of vocal tracts before them, need mean and
+variance of each channel over a clip. A stream begins with what is usual among many clips, and moves
+on to what it hears.
 """
 
 from __future__ import annotations
@@ -51,14 +52,17 @@ class RunningStatistics:
 
 
 def clip_statistics(model: Autoencoder, log_mel: Tensor) -> list[Statistics]:
-    """What each instance norm of the content encoder takes from a clip, first to last.
+    """What is taken from a whole clip: for the vocal tract, then for each instance norm of content.
 
     Args:
         model: whose content encoder has instance norms throughout.
         log_mel: `(1, n_mels, frames)`.
     """
-    mel = model.normalize(log_mel)
-    found = [_statistics(mel)]
+    found = []
+    if model.vocal_tract_encoder is not None:
+        found.append(_statistics(model.vocal_tract_encoder.look(model.normalize(log_mel))))
+    mel = model.normalize(model.straighten(log_mel))
+    found.append(_statistics(mel))
     x = model.content_encoder.look(instance_norm(mel))
     for block in model.content_encoder.blocks:
         assert isinstance(block, ConvNeXtBlock)

@@ -67,6 +67,8 @@ from vc.voice_prior import fit_prior, load_prior, save_prior
 MAX_CLIP_S = 60.0  # of a fuzzed clip: longer ones are refused, so that a run is not spent on them
 _AUTOENCODER = AutoencoderConfig(
     width=8,
+    tract_width=8,
+    tract_blocks=1,
     content_blocks=1,
     content_dim=4,
     speaker_width=8,
@@ -172,7 +174,9 @@ def _voice_seeds(folder: Path) -> Iterator[bytes]:
 
 def _prior(path: Path, folder: Path) -> None:
     prior = load_prior(path, "0" * 64)
-    prior.sample(0, AutoencoderConfig(n_mels=1, content_coefficients=1, speaker_dim=2))
+    prior.sample(
+        0, AutoencoderConfig(n_mels=1, tract_width=0, content_coefficients=1, speaker_dim=2)
+    )
 
 
 def _prior_seeds(folder: Path) -> Iterator[bytes]:

@@ -13,6 +13,7 @@ from vc.model.content_encoder import ContentEncoder
 from vc.model.decoder import Decoder
 from vc.model.layers import Statistics, instance_norm
 from vc.model.speaker_encoder import SpeakerEncoder
+from vc.model.vocal_tract import VocalTractEncoder, bend
 
 
 class Latent(NamedTuple):
@@ -38,6 +39,7 @@ class Autoencoder(nn.Module):
         self.features = features
         self.register_buffer("mel_mean", torch.full((config.n_mels,), -5.0))
         self.register_buffer("mel_scale", torch.full((config.n_mels,), 2.0))
+        self.vocal_tract_encoder = VocalTractEncoder(config) if config.tract_width else None
         self.content_encoder = ContentEncoder(config)
         self.bottleneck = make_bottleneck(config)
         self.speaker_encoder = SpeakerEncoder(config)
@@ -60,7 +62,25 @@ class Autoencoder(nn.Module):
 
     def encode_content(self, log_mel: Tensor) -> Tensor:
         """`(batch, n_mels, frames)` -> `(batch, content_dim, content_frames)`."""
-        return self.squeeze(self.content_encoder(self.normalize(log_mel))).content
+        return self.squeeze(self.look_at_content(log_mel)).content
+
+    def look_at_content(self, log_mel: Tensor) -> Tensor:
+        """`encode_content` before the bottleneck."""
+        return self.content_encoder(self.normalize(self.straighten(log_mel)))
+
+    def straighten(self, log_mel: Tensor, stretch: Tensor | None = None) -> Tensor:
+        """`(batch, n_mels, frames)` as a speaker with an average vocal tract would have said it.
+
+        Args:
+            log_mel: clips, or parts of them.
+            stretch: of the vocal tracts of the whole clips, `(batch, 3)`; heard from `log_mel` by
+                default.
+        """
+        if self.vocal_tract_encoder is None:
+            return log_mel
+        if stretch is None:
+            stretch = self.vocal_tract_encoder(self.normalize(log_mel)).detach()
+        return bend(log_mel, -stretch)
 
     def squeeze(self, content: Tensor, statistics: Statistics | None = None) -> Bottled:
         """What the bottleneck lets through of the content encoder's output.

@@ -58,6 +58,22 @@ def smooth_bands(log_mel: Tensor, coefficients: int) -> Tensor:
     return (basis.T @ basis).to(log_mel.dtype) @ log_mel
 
 
+def read_between_bands(log_mel: Tensor, position: Tensor) -> Tensor:
+    """Each clip as it is at other places of the mel axis, linear between bands.
+
+    Args:
+        log_mel: `(batch, n_mels, frames)`.
+        position: `(batch, n_mels)`, in bands; beyond the last band is that band.
+    """
+    last = log_mel.shape[1] - 1
+    position = position.clamp(max=last)
+    low = position.floor().long().clamp(max=last - 1)
+    share = (position - low).unsqueeze(-1)
+    at = low.unsqueeze(-1).expand(-1, -1, log_mel.shape[-1])  # (B, M, T)
+    below, above = log_mel.gather(1, at), log_mel.gather(1, at + 1)
+    return below + share * (above - below)
+
+
 def interleave(x: Tensor, stride: int) -> Tensor:
     """`(batch, channels * stride, frames)` -> `(batch, channels, frames * stride)`.
 

@@ -8,7 +8,7 @@ set to 0 in the recipe.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -24,6 +24,7 @@ from vc.losses import contrastive_loss, envelope_loss, margin_softmax_loss
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.layers import instance_norm
 from vc.model.speaker_encoder import split_embedding
+from vc.model.vocal_tract import bend, draw_stretches
 from vc.training.board import Example
 from vc.training.data import Segments, SpeechData, load_noise
 from vc.training.discriminators import MelDiscriminator, discriminator_loss, generator_loss
@@ -37,6 +38,7 @@ from vc.training.perturb import PerturbConfig, draw_voices, perturb, resize
 from vc.training.phones import PhoneHead, PhoneLabels
 
 _STATISTICS_SHARE = 0.3  # of spectral statistics beside the learnt identity, in a speaker distance
+_TRACT_DEVIATION = 0.06  # of the stretches of speakers, natural log
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class AutoencoderLossConfig:
     envelope: float = 1.0  # the same after smoothing over the bands: where the words are
     bottleneck: float = 0.0  # what the bottleneck asks for its content (see vc/model/bottleneck.py)
     content_again: float = 0.0  # content read from the rebuilt mel is the same (AutoVC's loss)
+    vocal_tract: float = 1.0  # its stretch is heard, the same in two clips of a speaker
     speaker: float = 0.03  # the speaker vector names the training speaker
     contrastive: float = 0.0  # content is the same under another perturbation
     ctc: float = 0.0  # content tells phones, where transcripts exist
@@ -181,7 +184,7 @@ class AutoencoderTask:
         weights, model = self.recipe.loss, self.model
         views = 2 if weights.contrastive and step % 2 else 1
         perturbed = torch.cat([self._perturb(source.log_mel, generator) for _ in range(views)])
-        encoded, *other = model.content_encoder(model.normalize(perturbed)).split(len(source.clips))
+        encoded, *other = model.look_at_content(perturbed).split(len(source.clips))
         speaker = model.encode_speaker(reference.log_mel)
         bottled = model.squeeze(encoded)
         latent = Latent(bottled.content, speaker)
@@ -193,8 +196,10 @@ class AutoencoderTask:
         if weights.bottleneck:
             losses["bottleneck"] = bottled.loss
         if weights.content_again:
-            again = model.content_encoder(model.normalize(rebuilt))
+            again = model.look_at_content(rebuilt)
             losses["content_again"] = (again - encoded).abs().mean()
+        if weights.vocal_tract and model.vocal_tract_encoder is not None:
+            losses["vocal_tract"] = self._vocal_tract_loss(source, reference, generator)
         if weights.speaker and known.any():
             labels = torch.from_numpy(self.train_data.speaker_of)[source.clips.cpu()][known]
             identity = split_embedding(speaker, model.config).identity[known.to(self.device)]
@@ -220,7 +225,7 @@ class AutoencoderTask:
         )
         with frozen(model.content_encoder, model.speaker_encoder):
             if weights.swap_content:
-                heard = instance_norm(model.content_encoder(model.normalize(swapped)))
+                heard = instance_norm(model.look_at_content(swapped))
                 said = instance_norm(encoded[half]).detach()
                 losses["swap_content"] = contrastive_loss(heard, said)
             if weights.swap_speaker:
@@ -242,6 +247,21 @@ class AutoencoderTask:
             distance = distance + _STATISTICS_SHARE * (a - b).abs().mean()
         return distance
 
+    def _vocal_tract_loss(
+        self, first: Segments, second: Segments, generator: np.random.Generator
+    ) -> Tensor:
+        """Two pieces of each speaker, bent by random stretches, must differ by just these."""
+        assert self.model.vocal_tract_encoder is not None
+        unbent = replace(self.recipe.perturb, resize=0.0)
+        pieces = torch.cat([first.log_mel, second.log_mel])
+        pieces = self._perturb(pieces, generator, unbent)
+        stretch = draw_stretches(len(pieces), self.device)
+        bent = self.model.normalize(bend(pieces, stretch))
+        heard = self.model.vocal_tract_encoder(bent)
+        ours, theirs = ((heard - stretch) / _TRACT_DEVIATION).chunk(2)
+        # the average speaker has a stretch of 0
+        return (ours - theirs).square().mean() + 0.1 * (ours + theirs).mean().square()
+
     def _ctc_loss(self, generator: np.random.Generator, step: int) -> Tensor:
         assert self.phones is not None
         batch = self.phones.draw(generator)
@@ -260,14 +280,16 @@ class AutoencoderTask:
         loss.backward()
         return float(loss.detach())
 
-    def _perturb(self, log_mel: Tensor, generator: np.random.Generator) -> Tensor:
+    def _perturb(
+        self, log_mel: Tensor, generator: np.random.Generator, config: PerturbConfig | None = None
+    ) -> Tensor:
         noise_mel = None
         if self.noise is not None:
             clips = self.noise.draw_clips(generator, len(log_mel))
             noise = self.noise.cut(generator, clips, log_mel.shape[-1])
             noise_mel = noise.log_mel.to(self.device)
         floor = self.recipe.features.log_floor
-        return perturb(log_mel, self.recipe.perturb, floor, noise_mel)
+        return perturb(log_mel, config or self.recipe.perturb, floor, noise_mel)
 
     def _median_log_f0(self, segments: Segments) -> Tensor:
         """Median log-F0 of the voiced frames of each segment, `(batch,)`."""

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vc.model.layers import read_between_bands
+
 
 @dataclass(frozen=True)
 class PerturbConfig:
@@ -60,15 +62,8 @@ def resize(log_mel: Tensor, factor: Tensor) -> Tensor:
         log_mel: `(batch, n_mels, frames)`.
         factor: `(batch,)`; below 1 they move up.
     """
-    batch, n_mels, frames = log_mel.shape
-    factor = factor.unsqueeze(-1)
-    position = (torch.arange(n_mels, device=log_mel.device) * factor).clamp(max=n_mels - 1)
-    low = position.floor().long().clamp(max=n_mels - 2)  # (B, M)
-    share = (position - low).unsqueeze(-1)
-    expand = (batch, n_mels, frames)
-    below = log_mel.gather(1, low.unsqueeze(-1).expand(expand))
-    above = log_mel.gather(1, (low + 1).unsqueeze(-1).expand(expand))
-    return below + share * (above - below)
+    band = torch.arange(log_mel.shape[1], device=log_mel.device)
+    return read_between_bands(log_mel, band * factor.unsqueeze(-1))
 
 
 def draw_voices(generator: np.random.Generator, count: int, strength: float) -> np.ndarray:
