@@ -7,9 +7,8 @@ import gradio as gr
 from demo.clips import show
 from demo.convert_tab import QUEUE, ConvertTab, need_consent
 from demo.studio import Studio
+from vc.compress import STAGES
 from vc.errors import VCError
-
-SETTINGS = ["low", "medium", "high"]
 
 
 def codes_tab(studio: Studio, convert: ConvertTab) -> None:
@@ -25,13 +24,7 @@ def codes_tab(studio: Studio, convert: ConvertTab) -> None:
     text = gr.Textbox(
         label="Units, to edit", lines=8, max_lines=16, max_length=200_000, elem_id="codes-text"
     )
-    references = gr.File(
-        label="Reference clips or .voice",
-        file_count="multiple",
-        type="filepath",
-        height=140,
-        elem_id="codes-references",
-    )
+    references = _voice("Reference clips or .voice", "codes-references")
     speak = gr.Button("Say it", elem_id="codes-speak")
     spoken = _result("What the text says", "codes-spoken")
     gr.HTML(
@@ -40,17 +33,11 @@ def codes_tab(studio: Studio, convert: ConvertTab) -> None:
         elem_classes="vc-step",
     )
     original = _clip("Clip to compress", "codes-original")
-    setting = gr.Radio(SETTINGS, value="low", label="Bits", elem_id="codes-setting")
+    setting = gr.Radio(list(STAGES), value="low", label="Bits", elem_id="codes-setting")
     pack = gr.Button("Compress", variant="primary", elem_id="codes-pack")
     told = gr.HTML(elem_id="codes-told")
     packed = gr.File(label="Compressed (.vcz)", type="filepath", height=110, elem_id="codes-file")
-    other = gr.File(
-        label="Another voice, if you want one",
-        file_count="multiple",
-        type="filepath",
-        height=140,
-        elem_id="codes-other",
-    )
+    other = _voice("Another voice, if you want one", "codes-other")
     unpack = gr.Button("Say it again", elem_id="codes-unpack")
     again = _result("What the file says", "codes-again")
 
@@ -121,6 +108,10 @@ def _clip(label: str, name: str) -> gr.Audio:
     return gr.Audio(
         label=label, sources=["upload", "microphone"], type="filepath", elem_id=name, min_width=300
     )
+
+
+def _voice(label: str, name: str) -> gr.File:
+    return gr.File(label=label, file_count="multiple", type="filepath", height=140, elem_id=name)
 
 
 def _result(label: str, name: str) -> gr.Audio:

@@ -12,7 +12,6 @@ from recipes.digits.strings import (
     STRINGS,
     Generator,
     Segments,
-    edit_distance,
     merge_runs,
     misfit,
     naming_costs,
@@ -25,6 +24,7 @@ from recipes.digits.strings import (
     warping,
     word_distances,
 )
+from vc.evaluation.judges import edit_distance
 
 WORDS = [[0, 1], [0, 2, 1], [3, 0, 1, 2]]  # no renaming of phones gives the same three
 

@@ -36,6 +36,7 @@ from recipes.digits.classes import (
     votes,
     warped_distances,
 )
+from vc.evaluation.judges import edit_distance
 
 # ARPAbet, but a diphthong is two vowels, as IPA writes it: so "five" and "six" share a phone, and
 # the two halves, which sound unlike each other, need not be one segment.
@@ -62,17 +63,6 @@ LONGEST = 10  # segments of a clip
 
 
 # Strings
-
-
-def edit_distance(first: Sequence[int], second: Sequence[int]) -> int:
-    """Fewest insertions, deletions and substitutions from one to the other (Levenshtein 1966)."""
-    above = list(range(len(second) + 1))
-    for i, left in enumerate(first, 1):
-        row = [i]
-        for j, right in enumerate(second, 1):
-            row.append(min(above[j] + 1, row[-1] + 1, above[j - 1] + (left != right)))
-        above = row
-    return above[-1]
 
 
 def phone_error_rate(found: Sequence[Sequence[int]], wanted: Sequence[Sequence[int]]) -> float:

@@ -7,6 +7,7 @@ run offline (extra `eval`).
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -103,16 +104,18 @@ def error_rate(words: str, reference: str, unit: str) -> float:
     spoken, wanted = _units(words, unit), _units(reference, unit)
     if not wanted:
         return float("nan")
-    row = np.arange(len(spoken) + 1)
-    for number, item in enumerate(wanted, 1):
-        substituted = row[:-1] + np.array([item != other for other in spoken], dtype=int)
-        best = np.minimum(substituted, row[1:] + 1)
-        previous, row = number, row.copy()
-        row[0] = number
-        for column, value in enumerate(best, 1):
-            previous = min(value, previous + 1)
-            row[column] = previous
-    return float(row[-1]) / len(wanted)
+    return edit_distance(spoken, wanted) / len(wanted)
+
+
+def edit_distance(first: Sequence[object], second: Sequence[object]) -> int:
+    """Fewest insertions, deletions and substitutions from one to the other (Levenshtein 1966)."""
+    above = list(range(len(second) + 1))
+    for number, left in enumerate(first, 1):
+        row = [number]
+        for column, right in enumerate(second, 1):
+            row.append(min(above[column] + 1, row[-1] + 1, above[column - 1] + (left != right)))
+        above = row
+    return above[-1]
 
 
 def _units(text: str, unit: str) -> list[str]:
