@@ -75,15 +75,16 @@ def test_networks_are_those_of_pytorch(tiny: Converter, run: Run, batch: int, fr
     log_f0 = 5 + 0.2 * torch.randn(batch, frames, generator=generator).cumsum(dim=1).tanh()
     voiced = (torch.rand(batch, frames, generator=generator) > 0.3).float()
     noise = torch.randn(batch, frames * 256, generator=generator)
+    details = 2 * torch.randn(batch, 20 + frames, 80, generator=generator) - 5
     assert tiny.vocoder is not None
     with torch.inference_mode():
         content, speaker = tiny.autoencoder.encode(log_mel)
-        decoded = ExportableDecoder(tiny.autoencoder)(content, speaker, log_f0, voiced)
+        decoded = ExportableDecoder(tiny.autoencoder)(content, speaker, details, log_f0, voiced)
         waveform = tiny.vocoder(decoded, log_f0, voiced, noise)
     for graph, inputs, expected in (
         ("content_encoder", (log_mel,), content),
         ("speaker_encoder", (log_mel,), speaker),
-        ("decoder", (content, speaker, log_f0, voiced), decoded),
+        ("decoder", (content, speaker, details, log_f0, voiced), decoded),
     ):
         np.testing.assert_allclose(run(graph, *inputs)[0], expected, atol=1e-3, err_msg=graph)
     (ours,) = run("vocoder", decoded, log_f0, voiced, noise)
@@ -115,7 +116,7 @@ def test_example_converts_as_vc_does_but_without_it(
     expected = without_denoiser.convert(paths[1], paths[2]).waveform
     converted = read_audio(output).waveform
     assert converted.shape == expected.shape
-    assert difference_db(converted, expected) < -40
+    assert difference_db(converted, expected) < -30  # details may come from another like frame
 
 
 def test_a_wrong_place_or_format_is_refused(

@@ -45,6 +45,7 @@ from vc.denoise import clean_blocks
 from vc.model.autoencoder import Latent
 from vc.model.content_encoder import ContentEncoder
 from vc.model.decoder import steady_harmonics
+from vc.model.details import lend_details
 from vc.model.layers import ConvNeXtBlock, InstanceNorm, Statistics, instance_norm
 from vc.model.vocal_tract import STRIDE as TRACT_STRIDE
 from vc.on_disk import LevelMeter, Rows
@@ -472,7 +473,7 @@ class _LongConversion:
             pitch, flags = tensor(log_f0[low : span.high]), tensor(voiced[low : span.high])
             part = content.read(low // stride, -(-span.high // stride))
             mel = self.model.decode(Latent(self._tensor(part), speaker), pitch, flags)
-            mel = steady_harmonics(mel)
+            mel = lend_details(steady_harmonics(mel), flags, voice.lent())
             white = noise.read(low, span.high).to(self.converter.device)
             samples = self.vocoder(mel, pitch, flags, white, cycles)[0].float().cpu().numpy()
             self.converted.append(samples[(span.start - low) * hop : (span.stop - low) * hop])

@@ -39,6 +39,7 @@ from vc.features import LogMel
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.decoder import steady_harmonics
 from vc.model.denoiser import Denoiser
+from vc.model.details import lend_details, thin_out, voiced_frames
 from vc.model.speaker_encoder import average_embeddings
 from vc.pitch import (
     estimate_f0,
@@ -334,7 +335,9 @@ class Converter:
         return blend_voices(voices, [1.0] * len(voices), self.autoencoder.config, name)
 
     def _fitting(self, voice: Voice, path: str | os.PathLike[str]) -> Voice:
-        if voice.speaker_embedding.shape != (self.autoencoder.config.embedding_dim,):
+        config, details = self.autoencoder.config, voice.details
+        fits = voice.speaker_embedding.shape == (config.embedding_dim,)
+        if not fits or (details is not None and details.shape[1] != config.n_mels):
             raise VoiceError(f"{path}: damaged; save or copy the voice again")
         return voice
 
@@ -361,7 +364,7 @@ class Converter:
         return prior.sample(seed, self.autoencoder.config, model, name)
 
     def _listen(self, clips: Sequence[tuple[Audio, str]], min_duration_s: float) -> Voice:
-        embeddings, weights, f0 = [], [], []
+        embeddings, weights, f0, details = [], [], [], []
         for audio, name in clips:
             check_speech(audio, name, min_duration_s)
             waveform = self.reference_waveform(audio)
@@ -370,10 +373,12 @@ class Converter:
                 embeddings.append(self.autoencoder.encode_speaker(log_mel)[0])
             weights.append(len(waveform))
             f0.append(estimate_f0(waveform, self.features))
+            details.append(voiced_frames(log_mel[0].cpu(), torch.from_numpy(f0[-1])))
         embedding = average_embeddings(
             torch.stack(embeddings).cpu(), torch.tensor(weights), self.autoencoder.config
         )
-        return Voice(embedding, pitch_range(np.concatenate(f0)))
+        kept = thin_out(torch.cat(details)).half()
+        return Voice(embedding, pitch_range(np.concatenate(f0)), details=kept)
 
     def reference_waveform(self, audio: Audio) -> Waveform:
         """A reference clip as it is listened to: `(samples,)` at the model's rate and level.
@@ -418,7 +423,8 @@ class Converter:
     def _decode(self, content: Tensor, voice: Voice, log_f0: Tensor, voiced: Tensor) -> Tensor:
         """Content and pitch `(1, frames)` -> log-mel `(1, n_mels, frames)`."""
         latent = Latent(content, voice.speaker_embedding.to(self.device)[None])
-        return steady_harmonics(self.autoencoder.decode(latent, log_f0, voiced))
+        decoded = steady_harmonics(self.autoencoder.decode(latent, log_f0, voiced))
+        return lend_details(decoded, voiced, voice.lent())
 
     def synthesize(self, log_mel: Tensor, log_f0: Tensor, voiced: Tensor) -> Waveform:
         """Vocoder stage: `(1, n_mels, frames)` and pitch `(1, frames)` -> `(samples,)`."""

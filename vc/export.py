@@ -33,6 +33,7 @@ from vc.exportable import (
     ExportableSpeakerEncoder,
     ExportableVocoder,
 )
+from vc.model.details import MIN_FRAMES
 from vc.safe_write import check_parent
 
 FORMAT_VERSION = 1
@@ -149,7 +150,7 @@ def graphs(converter: Converter) -> list[Graph]:
         Graph(
             "decoder",
             ExportableDecoder(model),
-            ("content", "speaker_embedding", *pitch),
+            ("content", "speaker_embedding", "details", *pitch),
             ("log_mel",),
         ),
         Graph(
@@ -172,6 +173,10 @@ def example_inputs(converter: Converter) -> dict[str, Input]:
         "log_mel": Input(torch.zeros(_BATCH, config.n_mels, _FRAMES), {0: batch, 2: frames}),
         "content": Input(content, {0: batch, 2: content_frames}),
         "speaker_embedding": Input(torch.zeros(_BATCH, config.embedding_dim), {0: batch}),
+        "details": Input(
+            torch.zeros(_BATCH, 2 * MIN_FRAMES, config.n_mels),
+            {0: batch, 1: Dim("kept", min=MIN_FRAMES)},
+        ),
         # two tensors: one that was given twice would become one input
         "log_f0": Input(torch.zeros(_BATCH, _FRAMES), {0: batch, 1: frames}),
         "voiced": Input(torch.zeros(_BATCH, _FRAMES), {0: batch, 1: frames}),

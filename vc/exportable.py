@@ -18,6 +18,7 @@ from vc.config import FeatureConfig
 from vc.features import LogMel
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.decoder import steady_harmonics
+from vc.model.details import lend_details
 from vc.pitch import OCTAVE_JUMP_COST, VOICING_COST, Candidates, cost_scale, pitch_candidates
 from vc.vocoder.excitation import pulse_train, upsample_log_f0
 from vc.vocoder.source_filter import SourceFilterVocoder
@@ -151,18 +152,24 @@ class ExportableSpeakerEncoder(nn.Module):
 
 
 class ExportableDecoder(nn.Module):
-    """Content, speaker embedding, pitch -> the log-mel that the vocoder is given."""
+    """Content, speaker embedding, details, pitch -> the log-mel that the vocoder is given."""
 
     def __init__(self, autoencoder: Autoencoder) -> None:
         super().__init__()
         self.autoencoder = autoencoder
 
     def forward(
-        self, content: Tensor, speaker_embedding: Tensor, log_f0: Tensor, voiced: Tensor
+        self,
+        content: Tensor,
+        speaker_embedding: Tensor,
+        details: Tensor,
+        log_f0: Tensor,
+        voiced: Tensor,
     ) -> Tensor:
-        """See `Autoencoder.decode`."""
+        """See `Autoencoder.decode` and `lend_details`."""
         latent = Latent(content, speaker_embedding)
-        return steady_harmonics(self.autoencoder.decode(latent, log_f0, voiced))
+        decoded = steady_harmonics(self.autoencoder.decode(latent, log_f0, voiced))
+        return lend_details(decoded, voiced, details)
 
 
 class ExportableVocoder(nn.Module):

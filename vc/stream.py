@@ -35,12 +35,14 @@ from vc.convert import Clip, Converter, Pitch, Reference
 from vc.errors import AudioError, CheckpointError
 from vc.model.autoencoder import Latent
 from vc.model.decoder import steady_harmonics
+from vc.model.details import lend_details
 from vc.model.layers import ConvNeXtBlock, Statistics, instance_norm
 from vc.model.vocal_tract import STRIDE as TRACT_STRIDE
 from vc.pitch import PitchRange, estimate_f0
 from vc.resampler import BlockResampler
 from vc.stream_statistics import USUAL_FILE, RunningStatistics, load_usual
 from vc.vocoder.excitation import WhiteNoise, periods
+from vc.voice import Voice
 
 LOOKAHEAD = 4  # frames; with 3 nothing is lost but some clearness, with 2 words are
 BLOCK = 2  # frames made in a step: fewer would cost more arithmetic, more would cost time
@@ -91,7 +93,7 @@ class Stream:
         self._out = BlockResampler(rate, sample_rate)
         ear = _Ear(converter)
         moved = _MovedPitch(voice.pitch, pitch)
-        self._mouth = _Mouth(converter, voice.speaker_embedding, ear, moved)
+        self._mouth = _Mouth(converter, voice, ear, moved)
         if source is not None:
             audio = converter.clip(source, "source")
             check_speech(audio, "source")
@@ -299,9 +301,7 @@ def _median_so_far(log_f0: Sequence[float]) -> float:
 class _Mouth:
     """Frames -> samples in the wanted voice, `BLOCK` frames a step."""
 
-    def __init__(
-        self, converter: Converter, speaker_embedding: Tensor, ear: _Ear, pitch: _MovedPitch
-    ) -> None:
+    def __init__(self, converter: Converter, voice: Voice, ear: _Ear, pitch: _MovedPitch) -> None:
         vocoder, config = converter.vocoder, converter.autoencoder.config
         streams = config.input_norm and config.block_norm == "instance"
         streams = streams and config.content_stride == 1
@@ -310,7 +310,8 @@ class _Mouth:
         self.ear, self.pitch = ear, pitch
         self.features = converter.features
         self.model, self.vocoder = converter.autoencoder, vocoder
-        self.speaker = speaker_embedding.to(converter.device)[None]
+        self.speaker = voice.speaker_embedding.to(converter.device)[None]
+        self.details = voice.lent()
         rate = self.features.frame_rate
         self.norms = [
             RunningStatistics(
@@ -380,6 +381,7 @@ class _Mouth:
         pitch, flags = (torch.from_numpy(x)[None].to(content.device) for x in (log_f0, voiced))
         decoded = self.model.decode(Latent(content, self.speaker), pitch, flags)
         decoded = steady_harmonics(decoded)[..., given:]
+        decoded = lend_details(decoded, flags[:, given:], self.details)
 
         kept = min(given, self.spoken_reach)
         spoken = torch.cat([self.decoded[..., self.decoded.shape[-1] - kept :], decoded], dim=-1)

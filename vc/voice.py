@@ -1,14 +1,16 @@
 """A voice: what conversion needs to know of a speaker; blended, and kept in a file.
 
-A voice file is a safetensors file (suffix `.voice` or `.safetensors`) of a few kilobytes: the
-speaker embedding and, as JSON in its metadata, name, pitch and the checksum of the model that
-listened. An embedding means nothing to another model, so a foreign one is refused.
+A voice file is a safetensors file (suffix `.voice` or `.safetensors`) of at most 90 kB: the speaker
+embedding, frames that lend their details (`vc.model.details`) and, as JSON in its metadata, name,
+pitch and the checksum of the model that listened. An embedding means nothing to another model, so a
+foreign one is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,14 +26,15 @@ from torch import Tensor
 from vc.config import AutoencoderConfig
 from vc.errors import VoiceError
 from vc.json_text import parse_json
+from vc.model.details import MAX_FRAMES, thin_out
 from vc.model.speaker_encoder import average_embeddings
 from vc.pitch import PitchRange
 from vc.safe_write import check_parent, write_bytes
 
 VOICE_SUFFIXES = (".voice", ".safetensors")
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had no details, and is read still
 
-_METADATA_KEY, _TENSOR = "vc_voice", "speaker_embedding"
+_METADATA_KEY, _EMBEDDING, _DETAILS = "vc_voice", "speaker_embedding", "details"
 _FIELDS = {"format_version", "name", "model", "pitch", "sha256"}
 _MAX_BYTES, _MAX_NAME = 1_000_000, 100
 
@@ -43,6 +46,11 @@ class Voice:
     speaker_embedding: Tensor  # (embedding_dim,)
     pitch: PitchRange | None  # None: no voiced speech was found
     name: str = ""
+    details: Tensor | None = None  # (kept, n_mels), half precision; None: nobody's voice
+
+    def lent(self) -> Tensor | None:
+        """Details as a batch of one, `(1, kept, n_mels)`."""
+        return None if self.details is None else self.details[None]
 
 
 def is_voice_file(path: str | os.PathLike[str]) -> bool:
@@ -53,7 +61,7 @@ def is_voice_file(path: str | os.PathLike[str]) -> bool:
 def blend_voices(
     voices: Sequence[Voice], weights: Sequence[float], config: AutoencoderConfig, name: str = ""
 ) -> Voice:
-    """A voice between others: embeddings and log-F0 ranges averaged by weight.
+    """A voice between others: embeddings and log-F0 ranges averaged, details drawn by weight.
 
     Args:
         voices: one or more, of the same model.
@@ -79,7 +87,18 @@ def blend_voices(
     if heard:
         mean = np.average([p for p, _ in heard], axis=0, weights=[w for _, w in heard])
         pitch = PitchRange(float(mean[0]), float(mean[1]))
-    return Voice(embedding, pitch, name)
+    return Voice(embedding, pitch, name, _blend_details(voices, weights))
+
+
+def _blend_details(voices: Sequence[Voice], weights: Sequence[float]) -> Tensor | None:
+    """As many frames of each voice as its weight is of all; None if one that counts has none."""
+    drawn = []
+    for voice, weight in zip(voices, weights, strict=True):
+        if weight > 0 and voice.details is None:
+            return None
+        if weight > 0 and voice.details is not None:
+            drawn.append(thin_out(voice.details, math.ceil(MAX_FRAMES * weight / sum(weights))))
+    return thin_out(torch.cat(drawn))
 
 
 def save_voice(path: str | os.PathLike[str], voice: Voice, model_sha256: str) -> None:
@@ -96,14 +115,17 @@ def save_voice(path: str | os.PathLike[str], voice: Voice, model_sha256: str) ->
     path = Path(path)
     check_voice_name(path)
     embedding = voice.speaker_embedding.detach().float().cpu().contiguous()
+    tensors = {_EMBEDDING: embedding}
+    if voice.details is not None:
+        tensors[_DETAILS] = voice.details.detach().half().cpu().contiguous()
     description = {
         "format_version": FORMAT_VERSION,
         "name": voice.name[:_MAX_NAME],
         "model": model_sha256,
         "pitch": None if voice.pitch is None else [voice.pitch.median, voice.pitch.spread],
-        "sha256": _hash(embedding),
+        "sha256": _hash(tensors),
     }
-    data = save({_TENSOR: embedding}, {_METADATA_KEY: json.dumps(description, ensure_ascii=False)})
+    data = save(tensors, {_METADATA_KEY: json.dumps(description, ensure_ascii=False)})
     write_bytes(path, data, VoiceError)
 
 
@@ -143,19 +165,20 @@ def load_voice(path: str | os.PathLike[str], model_sha256: str) -> Voice:
         tensors = load(path.read_bytes())
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise VoiceError(f"{path}: not a voice file, or damaged; save or copy it again") from error
-    if _METADATA_KEY not in metadata or set(tensors) != {_TENSOR}:
+    known = {_EMBEDDING} <= set(tensors) <= {_EMBEDDING, _DETAILS}
+    if _METADATA_KEY not in metadata or not known:
         raise VoiceError(f"{path}: a safetensors file, but not a voice; use `vc voice` to make one")
-    return _checked(path, metadata[_METADATA_KEY], tensors[_TENSOR], model_sha256)
+    return _checked(path, metadata[_METADATA_KEY], tensors, model_sha256)
 
 
-def _checked(path: Path, text: str, embedding: Tensor, model_sha256: str) -> Voice:
+def _checked(path: Path, text: str, tensors: dict[str, Tensor], model_sha256: str) -> Voice:
     damaged = VoiceError(f"{path}: damaged; save or copy the voice again")
     try:
         stored: dict[str, Any] = parse_json(text)
         version = stored["format_version"]
     except (ValueError, TypeError, KeyError) as error:
         raise damaged from error
-    if version != FORMAT_VERSION:
+    if version not in (1, FORMAT_VERSION):
         raise VoiceError(
             f"{path}: voice format {version}, but this program reads {FORMAT_VERSION}; update it"
         )
@@ -165,9 +188,14 @@ def _checked(path: Path, text: str, embedding: Tensor, model_sha256: str) -> Voi
         raise VoiceError(
             f"{path}: made with another model; make the voice again from its clips with this one"
         )
-    if embedding.dtype != torch.float32 or _hash(embedding) != stored["sha256"]:
+    embedding, details = tensors[_EMBEDDING], tensors.get(_DETAILS)
+    if embedding.dtype != torch.float32 or embedding.ndim != 1:
         raise damaged
-    if embedding.ndim != 1 or not torch.isfinite(embedding).all():
+    if details is not None and (details.dtype != torch.float16 or details.ndim != 2):
+        raise damaged
+    if _hash(tensors) != stored["sha256"]:
+        raise damaged
+    if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
         raise damaged
     pitch = stored["pitch"]
     if pitch is not None:
@@ -178,8 +206,9 @@ def _checked(path: Path, text: str, embedding: Tensor, model_sha256: str) -> Voi
         # no voice speaks below 1 Hz or above 22 kHz
         if not (0 <= pitch.median <= 10 and 0 <= pitch.spread <= 10):
             raise damaged
-    return Voice(embedding, pitch, stored["name"])
+    return Voice(embedding, pitch, stored["name"], details)
 
 
-def _hash(embedding: Tensor) -> str:
-    return hashlib.sha256(embedding.numpy().tobytes()).hexdigest()
+def _hash(tensors: dict[str, Tensor]) -> str:
+    values = [tensors[name].numpy().tobytes() for name in (_EMBEDDING, _DETAILS) if name in tensors]
+    return hashlib.sha256(b"".join(values)).hexdigest()

@@ -217,7 +217,7 @@ class AutoencoderTask:
         half = slice(0, max(1, len(speaker) // 2))
         order = torch.arange(len(speaker)).roll(int(generator.integers(1, len(speaker))))
         other_speaker = speaker[order][half]
-        shift = (self._median_log_f0(reference)[order] - self._median_log_f0(source))[half]
+        shift = (reference.median_log_f0()[order] - source.median_log_f0())[half]
         swapped = model.decode(
             Latent(latent.content[half], other_speaker),
             source.log_f0[half] + shift.clamp(-1.2, 1.2)[:, None],
@@ -291,12 +291,6 @@ class AutoencoderTask:
         floor = self.recipe.features.log_floor
         return perturb(log_mel, config or self.recipe.perturb, floor, noise_mel)
 
-    def _median_log_f0(self, segments: Segments) -> Tensor:
-        """Median log-F0 of the voiced frames of each segment, `(batch,)`."""
-        masked = segments.log_f0.masked_fill(segments.voiced == 0, float("nan"))
-        median = masked.nanmedian(dim=-1).values
-        return torch.where(median.isnan(), segments.log_f0.mean(-1), median)
-
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Rebuild and convert fixed segments of held-out speakers with the averaged weights."""
@@ -325,7 +319,7 @@ class AutoencoderTask:
     ) -> tuple[Tensor, Tensor]:
         """Each clip in the voice and pitch of the one before it, and the embeddings of these."""
         other = latent.speaker_embedding.roll(1, dims=0)
-        shift = self._median_log_f0(reference).roll(1) - self._median_log_f0(source)
+        shift = reference.median_log_f0().roll(1) - source.median_log_f0()
         log_f0 = source.log_f0 + shift[:, None]
         return self.average.decode(Latent(latent.content, other), log_f0, source.voiced), other
 

@@ -35,6 +35,12 @@ class Segments(NamedTuple):
         """The same on another device."""
         return Segments(*(x.to(device) for x in self))
 
+    def median_log_f0(self) -> Tensor:
+        """Median log-F0 of the voiced frames of each segment, `(batch,)`."""
+        masked = self.log_f0.masked_fill(self.voiced == 0, float("nan"))
+        median = masked.nanmedian(dim=-1).values
+        return torch.where(median.isnan(), self.log_f0.mean(-1), median)
+
 
 def _features(file: Path) -> dict[str, Tensor]:
     try:

@@ -1,7 +1,9 @@
 """Training task of the vocoder: rebuild real speech from its own mel and pitch.
 
 First with spectral losses on true mels; then, from those weights, with a discriminator and with
-mels as the autoencoder decodes them, since that is what it will hear in a conversion.
+mels as the autoencoder decodes them, since that is what it will hear in a conversion; last with
+conversions themselves, of which no recording exists: they must sound real to the discriminator and
+have the formants that were decoded.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ from torch import Tensor, nn
 from vc.checkpoint import load_autoencoder, load_vocoder, save_checkpoint
 from vc.config import DataConfig, FeatureConfig, OptimizerConfig, RunConfig, VocoderConfig
 from vc.features import LogMel
-from vc.losses import multi_resolution_stft_loss
+from vc.losses import envelope_loss, multi_resolution_stft_loss
 from vc.model.autoencoder import Latent
+from vc.model.decoder import steady_harmonics
 from vc.training.board import Example
 from vc.training.data import Segments, SpeechData
 from vc.training.discriminators import (
@@ -41,6 +44,8 @@ class VocoderLossConfig:
     mel: float = 1.0
     adversarial: float = 0.0
     feature_matching: float = 0.0
+    conversion_adversarial: float = 0.0  # conversions sound real
+    conversion_envelope: float = 1.0  # and have the broad spectrum that was decoded
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ class VocoderRecipe:
     run: RunConfig = field(default_factory=RunConfig)
     autoencoder: str = ""  # checkpoint whose decoded mels are also trained on
     decoded_share: float = 0.5  # of each batch, if there is one
+    converted: int = 0  # conversions between the clips of a batch that are added to it
 
 
 class VocoderTask:
@@ -95,11 +101,16 @@ class VocoderTask:
         recipe, weights = self.recipe, self.recipe.loss
         clips = self.train_data.draw_clips(generator, recipe.data.batch_size)
         segments, waveform = self._cut(self.train_data, generator, clips)
+        converted = self._some_converted(segments, generator)
         segments = self._some_decoded(segments)
         rebuilt, waveform = self._rebuild(self.vocoder, segments, waveform)
         losses = self._spectral_losses(rebuilt, waveform)
         if weights.adversarial or weights.feature_matching:
             losses |= self._adversarial_losses(rebuilt, waveform)
+        if converted is not None:
+            conversion = self._synthesize(self.vocoder, converted)
+            losses |= self._conversion_losses(conversion, converted.log_mel)
+            rebuilt = torch.cat([rebuilt, conversion])
         total = torch.stack([getattr(weights, k) * v for k, v in losses.items()]).sum()
         total.backward()
         report = {f"{k}/loss": float(v.detach()) for k, v in losses.items()}
@@ -155,17 +166,45 @@ class VocoderTask:
                 latent, segments.log_f0[share], segments.voiced[share]
             )
         log_mel = segments.log_mel.clone()
-        log_mel[share] = decoded
+        log_mel[share] = steady_harmonics(decoded)
         return segments._replace(log_mel=log_mel)
+
+    @torch.no_grad()
+    def _some_converted(
+        self, segments: Segments, generator: np.random.Generator
+    ) -> Segments | None:
+        """The first clips of a batch, each in the voice and pitch of a random other one."""
+        count = self.recipe.converted
+        if self.autoencoder is None or not count:
+            return None
+        order = torch.arange(len(segments.clips)).roll(
+            int(generator.integers(1, len(segments.clips)))
+        )
+        source = Segments(*(x[:count] for x in segments))
+        reference = Segments(*(x[order][:count] for x in segments))
+        shift = reference.median_log_f0() - source.median_log_f0()
+        log_f0 = source.log_f0 + shift.clamp(-1.2, 1.2)[:, None]
+        with autocast(self.device, self.recipe.run):
+            latent = Latent(
+                self.autoencoder.encode_content(source.log_mel),
+                self.autoencoder.encode_speaker(reference.log_mel),
+            )
+            decoded = self.autoencoder.decode(latent, log_f0, source.voiced)
+        return source._replace(log_mel=steady_harmonics(decoded.float()), log_f0=log_f0)
 
     def _rebuild(
         self, vocoder: SourceFilterVocoder, segments: Segments, waveform: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Synthesised and true waveform without the segment's ends."""
-        with autocast(self.device, self.recipe.run):
-            rebuilt = vocoder(segments.log_mel, segments.log_f0, segments.voiced)
         edge = _EDGE_FRAMES * self.recipe.features.hop_length
-        return rebuilt[:, edge:-edge], waveform[:, edge:-edge]
+        return self._synthesize(vocoder, segments), waveform[:, edge:-edge]
+
+    def _synthesize(self, vocoder: SourceFilterVocoder, segments: Segments) -> Tensor:
+        """Waveform without the segment's ends."""
+        with autocast(self.device, self.recipe.run):
+            waveform = vocoder(segments.log_mel, segments.log_f0, segments.voiced)
+        edge = _EDGE_FRAMES * self.recipe.features.hop_length
+        return waveform[:, edge:-edge]
 
     def _spectral_losses(self, rebuilt: Tensor, waveform: Tensor) -> dict[str, Tensor]:
         return {
@@ -181,6 +220,18 @@ class VocoderTask:
         return {
             "adversarial": torch.stack([generator_loss(s) for s in scores]).mean(),
             "feature_matching": feature_matching_loss(real_features, features),
+        }
+
+    def _conversion_losses(self, conversion: Tensor, log_mel: Tensor) -> dict[str, Tensor]:
+        """Of synthesised conversions, given the mels they were made from."""
+        inner = slice(_EDGE_FRAMES, -_EDGE_FRAMES)
+        wanted = log_mel[..., inner]  # the frames that `conversion` begins and ends with
+        difference = self.log_mel(conversion)[..., : wanted.shape[-1]] - wanted
+        with frozen(self.discriminator), autocast(self.device, self.recipe.run):
+            scores, _ = self.discriminator(conversion)
+        return {
+            "conversion_adversarial": torch.stack([generator_loss(s) for s in scores]).mean(),
+            "conversion_envelope": envelope_loss(difference[..., inner]),
         }
 
     def _discriminator_gradients(self, rebuilt: Tensor, waveform: Tensor) -> float:

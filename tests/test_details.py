@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vc.audio import Audio
+from vc.convert import Converter
+from vc.model.details import MAX_FRAMES, MIN_FRAMES, lend_details, thin_out, voiced_frames
+from vc.model.layers import smooth_bands
+from vc.voice import Voice, blend_voices, load_voice, save_voice
+
+N_MELS = 80
+
+
+def frames(count: int, seed: int = 0) -> torch.Tensor:
+    """Random log-mels `(count, n_mels)`."""
+    return torch.randn(count, N_MELS, generator=torch.Generator().manual_seed(seed)) - 5
+
+
+def test_a_blurred_frame_gets_its_own_details_back() -> None:
+    real = frames(40)
+    blurred = smooth_bands(real.T[None], 8)
+    louder = blurred + 1.5  # how loud a frame is does not matter
+    lent = lend_details(louder, torch.ones(1, 40), real[None])
+    upper = slice(50, None)
+    torch.testing.assert_close(lent[0, upper], real.T[upper] + 1.5, atol=1e-4, rtol=0)
+    torch.testing.assert_close(lent[:, :50], louder[:, :50])
+
+
+def test_unvoiced_frames_and_too_few_details_change_nothing() -> None:
+    log_mel, voiced = frames(10).T[None], torch.ones(1, 10)
+    voiced[0, 3:] = 0
+    lent = lend_details(log_mel, voiced, frames(30, seed=1)[None])
+    assert torch.equal(lent[..., 3:], log_mel[..., 3:])
+    assert not torch.equal(lent[..., :3], log_mel[..., :3])
+    assert torch.equal(lend_details(log_mel, voiced, None), log_mel)
+    assert torch.equal(lend_details(log_mel, voiced, frames(MIN_FRAMES - 1)[None]), log_mel)
+
+
+def test_each_clip_of_a_batch_borrows_of_its_own_reference() -> None:
+    log_mel, voiced = torch.stack([frames(9).T, frames(9, 1).T]), torch.ones(2, 9)
+    details = torch.stack([frames(30, 2), frames(30, 3)])
+    both = lend_details(log_mel, voiced, details)
+    for one in range(2):
+        alone = lend_details(log_mel[one : one + 1], voiced[:1], details[one : one + 1])
+        torch.testing.assert_close(both[one : one + 1], alone)
+
+
+def test_voiced_frames_are_kept_and_thinned_evenly() -> None:
+    log_mel = frames(5).T
+    kept = voiced_frames(log_mel, torch.tensor([0.0, 1, 0, 1]))
+    assert torch.equal(kept, log_mel.T[[1, 3]])
+    many = torch.arange(3 * MAX_FRAMES)[:, None]
+    thin = thin_out(many)
+    assert len(thin) == MAX_FRAMES and thin[0] == 0 and thin[-1] == 3 * MAX_FRAMES - 1
+    assert thin.diff(dim=0).max() <= 4
+
+
+def test_a_voice_keeps_its_details_in_its_file(
+    tiny: Converter, high_voice: Audio, low_voice: Audio, tmp_path: Path
+) -> None:
+    voice = tiny.voice(high_voice)
+    assert voice.details is not None and len(voice.details) >= MIN_FRAMES
+    save_voice(tmp_path / "a.voice", voice, tiny.model_sha256)
+    assert (tmp_path / "a.voice").stat().st_size < 90_000
+    again = load_voice(tmp_path / "a.voice", tiny.model_sha256)
+    assert again.details is not None and torch.equal(again.details, voice.details)
+    ours, theirs = (tiny.convert(low_voice, v).waveform for v in (voice, again))
+    assert np.array_equal(ours, theirs)
+    plain = Voice(voice.speaker_embedding, voice.pitch)
+    assert not np.allclose(tiny.convert(low_voice, plain).waveform, ours, atol=1e-3)
+
+
+@pytest.mark.parametrize(("weights", "shares"), [((3, 1), (0.75, 0.25)), ((0, 1), (0.0, 1.0))])
+def test_a_blend_draws_details_by_weight(
+    tiny: Converter, weights: tuple[float, float], shares: tuple[float, float]
+) -> None:
+    config = tiny.autoencoder.config
+    first, second = (
+        Voice(torch.ones(config.embedding_dim), None, "", torch.full((MAX_FRAMES, 4), value))
+        for value in (0.0, 1.0)
+    )
+    blend = blend_voices([first, second], weights, config)
+    assert blend.details is not None and len(blend.details) == MAX_FRAMES
+    assert float((blend.details == 1).float().mean()) == pytest.approx(shares[1], abs=0.01)
+    nobody = Voice(torch.ones(config.embedding_dim), None)
+    assert blend_voices([first, nobody], [1, 1], config).details is None
