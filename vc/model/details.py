@@ -1,10 +1,11 @@
 """Fine structure of voiced sounds, lent to decoded mels by frames of a real recording.
 
 A decoder that is trained to be right on average blurs what it cannot know: of voiced sounds above
-2.5 kHz the narrow peaks, which are a speaker's own. A listener hears that as dullness (it is most of
-what DNSMOS P.808 takes off for the autoencoder). So each decoded frame takes them from the voiced
-frame of the reference whose broad spectrum is most like its own: unit selection (Hunt & Black 1996)
-of nothing but details, where kNN-VC (Baas et al. 2023, arXiv:2305.18975) replaces whole frames.
+2.5 kHz the narrow peaks, which are a speaker's own. A listener hears that as dullness (it is most
+of what DNSMOS P.808 takes off for the autoencoder). So each decoded frame takes them from the
+voiced frame of the reference whose broad spectrum is most like its own: unit selection (Hunt &
+Black 1996) of nothing but details, where kNN-VC (Baas et al. 2023, arXiv:2305.18975) replaces whole
+frames.
 """
 
 from __future__ import annotations
