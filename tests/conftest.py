@@ -60,7 +60,8 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     vectors[:, -2:] = np.abs(vectors[:, -2:]) + np.array(
         [5.0, 0.1]
     )  # pitch: median and spread of log-F0
-    prior = fit_prior(vectors.astype(np.float32), 4)
+    details = np.random.default_rng(1).normal(-5, 2, (40, features.n_mels)).astype(np.float32)
+    prior = fit_prior(vectors.astype(np.float32), 4, details)
     save_prior(folder / PRIOR_FILE, prior, weights_sha256(autoencoder))
     return folder
 

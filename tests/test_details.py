@@ -74,6 +74,17 @@ def test_a_voice_keeps_its_details_in_its_file(
     assert not np.allclose(tiny.convert(low_voice, plain).waveform, ours, atol=1e-3)
 
 
+def test_a_voice_without_details_borrows_those_of_many(tiny: Converter, low_voice: Audio) -> None:
+    invented = tiny.new_voice(seed=3)
+    assert invented.details is None
+    common = tiny.details(invented)
+    assert common is not None and common.shape[0] == 1 and common.shape[1] >= MIN_FRAMES
+    alone = Converter(tiny.autoencoder, tiny.vocoder)  # a model without a prior has none to lend
+    assert alone.details(invented) is None
+    ours, theirs = (c.convert(low_voice, invented).waveform for c in (tiny, alone))
+    assert not np.allclose(ours, theirs, atol=1e-3)
+
+
 @pytest.mark.parametrize(("weights", "shares"), [((3, 1), (0.75, 0.25)), ((0, 1), (0.0, 1.0))])
 def test_a_blend_draws_details_by_weight(
     tiny: Converter, weights: tuple[float, float], shares: tuple[float, float]

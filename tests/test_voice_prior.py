@@ -20,7 +20,7 @@ def test_the_prior_keeps_mean_and_spread_of_what_it_was_fitted_to() -> None:
     generator = np.random.default_rng(0)
     vectors = generator.standard_normal((4000, 3)) @ generator.standard_normal((3, 10)) + 2
     vectors = vectors.astype(np.float32)
-    prior = fit_prior(vectors, 3)
+    prior = fit_prior(vectors, 3, np.zeros((0, 80), np.float32))
     drawn = generator.standard_normal((4000, 3))
     again = prior.mean + prior.scale * ((prior.deviation * drawn) @ prior.components)
     np.testing.assert_allclose(again.mean(0), vectors.mean(0), atol=0.15)

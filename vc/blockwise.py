@@ -463,6 +463,7 @@ class _LongConversion:
         context += -(-of_vocoder.n_fft // hop) + 1 + decoder
         context = stride * -(-context // stride)
         speaker = voice.speaker_embedding.to(self.converter.device)[None]
+        details = self.converter.details(voice)
         noise = WhiteNoise(hop)
         tensor = self.converter._tensor
         cycles, low = 0.0, 0
@@ -473,7 +474,7 @@ class _LongConversion:
             pitch, flags = tensor(log_f0[low : span.high]), tensor(voiced[low : span.high])
             part = content.read(low // stride, -(-span.high // stride))
             mel = self.model.decode(Latent(self._tensor(part), speaker), pitch, flags)
-            mel = lend_details(steady_harmonics(mel), flags, voice.lent())
+            mel = lend_details(steady_harmonics(mel), flags, details)
             white = noise.read(low, span.high).to(self.converter.device)
             samples = self.vocoder(mel, pitch, flags, white, cycles)[0].float().cpu().numpy()
             self.converted.append(samples[(span.start - low) * hop : (span.stop - low) * hop])

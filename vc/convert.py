@@ -424,7 +424,18 @@ class Converter:
         """Content and pitch `(1, frames)` -> log-mel `(1, n_mels, frames)`."""
         latent = Latent(content, voice.speaker_embedding.to(self.device)[None])
         decoded = steady_harmonics(self.autoencoder.decode(latent, log_f0, voiced))
-        return lend_details(decoded, voiced, voice.lent())
+        return lend_details(decoded, voiced, self.details(voice))
+
+    def details(self, voice: Voice) -> Tensor | None:
+        """Frames that lend their details to a voice, `(1, kept, n_mels)`; None if there are none.
+
+        A voice that has none of its own (an invented one) borrows from many speakers.
+        """
+        if voice.details is not None:
+            return voice.details[None]
+        if self.folder is None or not (self.folder / PRIOR_FILE).is_file():
+            return None
+        return torch.from_numpy(self.voice_prior.details)[None]
 
     def synthesize(self, log_mel: Tensor, log_f0: Tensor, voiced: Tensor) -> Waveform:
         """Vocoder stage: `(1, n_mels, frames)` and pitch `(1, frames)` -> `(samples,)`."""

@@ -311,7 +311,7 @@ class _Mouth:
         self.features = converter.features
         self.model, self.vocoder = converter.autoencoder, vocoder
         self.speaker = voice.speaker_embedding.to(converter.device)[None]
-        self.details = voice.lent()
+        self.details = converter.details(voice)
         rate = self.features.frame_rate
         self.norms = [
             RunningStatistics(

@@ -46,11 +46,7 @@ class Voice:
     speaker_embedding: Tensor  # (embedding_dim,)
     pitch: PitchRange | None  # None: no voiced speech was found
     name: str = ""
-    details: Tensor | None = None  # (kept, n_mels), half precision; None: nobody's voice
-
-    def lent(self) -> Tensor | None:
-        """Details as a batch of one, `(1, kept, n_mels)`."""
-        return None if self.details is None else self.details[None]
+    details: Tensor | None = None  # (kept, n_mels), half precision; None: has none of its own
 
 
 def is_voice_file(path: str | os.PathLike[str]) -> bool:

@@ -3,7 +3,8 @@
 A Gaussian over speaker embeddings and pitch ranges together, along their principal components: the
 probabilistic principal component analysis of Tipping & Bishop (1999), to which a variational
 autoencoder with linear networks converges (Lucas et al. 2019, arXiv:1911.02469). It is fitted to
-the speakers that the model was trained on; no speaker's own point is kept.
+the speakers that the model was trained on; no speaker's own point is kept. Beside it lie details
+(see `vc.model.details`) for voices that have none of their own: one frame each of many speakers.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class VoicePrior:
     scale: FloatArray  # (embedding_dim + 2,), standard deviations
     components: FloatArray  # (dims, embedding_dim + 2), orthonormal
     deviation: FloatArray  # (dims,), along the components, of standardised vectors
+    details: FloatArray  # (kept, n_mels), voiced frames of as many speakers
 
     def coordinates(self, voice: Voice) -> FloatArray:
         """Where a voice lies, `(dims,)`; a speaker of the training part has unit variance there."""
@@ -83,12 +85,15 @@ def voice_vector(voice: Voice) -> FloatArray | None:
     return np.concatenate([voice.speaker_embedding.numpy(), voice.pitch]).astype(np.float32)
 
 
-def fit_prior(vectors: FloatArray, dims: int) -> VoicePrior:
-    """Fit to `(voices, embedding_dim + 2)`, one vector a speaker, keeping `dims` components."""
+def fit_prior(vectors: FloatArray, dims: int, details: FloatArray) -> VoicePrior:
+    """Fit to `(voices, embedding_dim + 2)`, one vector a speaker, keeping `dims` components.
+
+    `details`, voiced frames of log-mels `(kept, n_mels)`, are kept as they are.
+    """
     mean, scale = vectors.mean(axis=0), vectors.std(axis=0) + 1e-6
     _, singular, components = np.linalg.svd((vectors - mean) / scale, full_matrices=False)
     deviation = singular[:dims] / len(vectors) ** 0.5
-    return VoicePrior(mean, scale, components[:dims], deviation)
+    return VoicePrior(mean, scale, components[:dims], deviation, details)
 
 
 def save_prior(path: Path, prior: VoicePrior, model_sha256: str) -> None:
@@ -113,8 +118,12 @@ def load_prior(path: Path, model_sha256: str) -> VoicePrior:
     except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged; copy the model again") from error
     dims, size = prior.components.shape if prior.components.ndim == 2 else (0, 0)
-    shapes = [(size,), (size,), (dims, size), (dims,)]
-    if size <= 2 or [value.shape for value in vars(prior).values()] != shapes:
+    shapes = [(size,), (size,), (dims, size), (dims,), prior.details.shape]
+    if (
+        prior.details.ndim != 2
+        or size <= 2
+        or [value.shape for value in vars(prior).values()] != shapes
+    ):
         raise CheckpointError(f"{path}: damaged; copy the model again")
     if model != model_sha256:
         raise CheckpointError(f"{path}: belongs to another model; fit it again to this one")

@@ -181,7 +181,7 @@ def _prior(path: Path, folder: Path) -> None:
 
 def _prior_seeds(folder: Path) -> Iterator[bytes]:
     vectors = np.random.default_rng(0).normal(5, 1, (6, 6)).astype(np.float32)
-    save_prior(folder / "seed", fit_prior(vectors, 2), "0" * 64)
+    save_prior(folder / "seed", fit_prior(vectors, 2, vectors), "0" * 64)
     yield (folder / "seed").read_bytes()
 
 

@@ -1,9 +1,9 @@
 """What is known of the training speakers' voices: run it whenever the shipped autoencoder changes.
 
 Speakers of the training part of a prepared cache are embedded by the autoencoder. Two files are
-written: the Gaussian that new voices are drawn from (see `vc/voice_prior.py`), and the plane of the
-demo's map (from low to high voices, and the widest spread across it) with one nameless point each
-of a few speakers.
+written: the Gaussian that new voices are drawn from, with details for them (see
+`vc/voice_prior.py`), and the plane of the demo's map (from low to high voices, and the widest
+spread across it) with one nameless point each of a few speakers.
 
     python recipes/shipped/known_voices.py CACHE
 """
@@ -23,6 +23,7 @@ from tqdm import tqdm
 import vc
 from vc.convert import SHIPPED, Converter
 from vc.corpus import feature_file, read_manifest
+from vc.model.details import MAX_FRAMES, voiced_frames
 from vc.model.speaker_encoder import average_embeddings
 from vc.pitch import pitch_range
 from vc.voice import Voice
@@ -41,22 +42,28 @@ def main() -> None:
     parser.add_argument("--map", type=Path, default=MAP)
     arguments = parser.parse_args()
     converter = vc.load(arguments.checkpoint)
-    vectors = listen(arguments.cache, converter)
-    prior = fit_prior(vectors, PRIOR_DIMS)
+    vectors, frames = listen(arguments.cache, converter)
+    prior = fit_prior(vectors, PRIOR_DIMS, frames[:MAX_FRAMES])
     save_prior(arguments.checkpoint / PRIOR_FILE, prior, converter.model_sha256)
     share = float(np.sum(prior.deviation**2) / vectors.shape[1])
     print(f"{PRIOR_FILE}: {len(vectors)} voices, {share:.0%} of their variance")
     write_map(arguments.map, vectors, converter)
 
 
-def listen(cache: Path, converter: Converter) -> np.ndarray:
-    """`(speakers, embedding_dim + 2)` of the training speakers, in an order that tells nothing."""
+def listen(cache: Path, converter: Converter) -> tuple[np.ndarray, np.ndarray]:
+    """The training speakers, in an order that tells nothing.
+
+    Returns:
+        Their voices, `(speakers, embedding_dim + 2)`, and a random voiced frame of each,
+        `(speakers, n_mels)`.
+    """
+    generator = np.random.default_rng(0)
     model = converter.autoencoder
     clips = defaultdict(list)
     for utterance in read_manifest(cache):
         if utterance.split == "train" and 2 <= utterance.seconds <= 15:
             clips[utterance.speaker].append(utterance.name)
-    vectors = []
+    vectors, frames = [], []
     for speaker in tqdm(sorted(clips), "listening"):
         embeddings, f0 = [], []
         for name in clips[speaker][:CLIPS]:
@@ -70,7 +77,10 @@ def listen(cache: Path, converter: Converter) -> np.ndarray:
         vector = voice_vector(Voice(embedding, pitch_range(np.concatenate(f0))))
         if vector is not None:
             vectors.append(vector)
-    return np.random.default_rng(0).permutation(np.stack(vectors))
+            spoken = voiced_frames(log_mel[0], torch.from_numpy(f0[-1])).numpy()
+            frames += [generator.choice(spoken)] if len(spoken) else []
+    order = np.random.default_rng(0)
+    return order.permutation(np.stack(vectors)), order.permutation(np.stack(frames))
 
 
 def write_map(path: Path, vectors: np.ndarray, converter: Converter) -> None:
