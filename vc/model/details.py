@@ -23,9 +23,14 @@ _BROAD_COEFFICIENTS = 8  # cepstral: what is finer is lent
 
 
 def voiced_frames(log_mel: Tensor, voiced: Tensor) -> Tensor:
-    """What of a clip can be lent: `(n_mels, frames)`, `(frames,)` -> `(kept, n_mels)`."""
+    """What of a clip can be lent: `(n_mels, frames)`, `(frames,)` -> `(kept, n_mels)`.
+
+    The frames are sorted by loudness: a voice may be given away, and what was said is not to be
+    read from the order.
+    """
     frames = min(log_mel.shape[-1], len(voiced))
-    return log_mel[:, :frames].T[voiced[:frames] > 0]
+    kept = log_mel[:, :frames].T[voiced[:frames] > 0]
+    return kept[kept.mean(dim=1).argsort()]
 
 
 def thin_out(details: Tensor, count: int = MAX_FRAMES) -> Tensor:
