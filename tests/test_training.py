@@ -226,21 +226,29 @@ def test_what_is_exported_can_be_loaded(cache: Path, tmp_path: Path) -> None:
         assert f"{loss}/loss" in names
 
 
-def test_vocoder_learns_from_decoded_mels_and_a_discriminator(cache: Path, tmp_path: Path) -> None:
+def test_vocoder_learns_from_decoded_mels_conversions_and_a_discriminator(
+    cache: Path, tmp_path: Path
+) -> None:
     fit(autoencoder_task(cache), replace(RUN, steps=1), tmp_path / "a")
     fit(vocoder_task(cache), replace(RUN, steps=1), tmp_path / "v")
     recipe = VocoderRecipe(
         vocoder=TINY_VOCODER,
         data=DATA,
         run=replace(RUN, initial=str(tmp_path / "v")),
-        loss=VocoderLossConfig(adversarial=1.0, feature_matching=1.0),
+        loss=VocoderLossConfig(adversarial=1.0, feature_matching=1.0, conversion_adversarial=1.0),
         autoencoder=str(tmp_path / "a"),
+        converted=2,
     )
     task = VocoderTask(recipe, cache, CPU)
     started = load_vocoder(tmp_path / "v").state_dict()
     assert all(torch.equal(v, started[k]) for k, v in task.vocoder.state_dict().items())
     losses = one_step(task, 0)
     assert {"adversarial/loss", "feature_matching/loss", "discriminator/loss"} <= set(losses)
+    assert {"conversion_adversarial/loss", "conversion_envelope/loss"} <= set(losses)
+    only_conversions = VocoderLossConfig(stft=0.0, mel=0.0)  # their envelope alone
+    task.recipe = replace(recipe, loss=only_conversions)
+    assert task.add_gradients(1, np.random.default_rng(1))["conversion_envelope/loss"] > 0
+    assert float(task.vocoder.head.weight.grad.abs().sum()) > 0  # type: ignore[union-attr]
     assert not torch.equal(task.vocoder.head.weight, started["head.weight"])
     assert not any(p.requires_grad for p in task.autoencoder.parameters())  # type: ignore[union-attr]
 
