@@ -90,10 +90,11 @@ def _blend_details(voices: Sequence[Voice], weights: Sequence[float]) -> Tensor 
     """As many frames of each voice as its weight is of all; None if one that counts has none."""
     drawn = []
     for voice, weight in zip(voices, weights, strict=True):
-        if weight > 0 and voice.details is None:
+        if weight == 0:
+            continue
+        if voice.details is None:
             return None
-        if weight > 0 and voice.details is not None:
-            drawn.append(thin_out(voice.details, math.ceil(MAX_FRAMES * weight / sum(weights))))
+        drawn.append(thin_out(voice.details, math.ceil(MAX_FRAMES * weight / sum(weights))))
     return thin_out(torch.cat(drawn))
 
 

@@ -119,11 +119,8 @@ def load_prior(path: Path, model_sha256: str) -> VoicePrior:
         raise CheckpointError(f"{path}: damaged; copy the model again") from error
     dims, size = prior.components.shape if prior.components.ndim == 2 else (0, 0)
     shapes = [(size,), (size,), (dims, size), (dims,), prior.details.shape]
-    if (
-        prior.details.ndim != 2
-        or size <= 2
-        or [value.shape for value in vars(prior).values()] != shapes
-    ):
+    found = [value.shape for value in vars(prior).values()]
+    if size <= 2 or prior.details.ndim != 2 or found != shapes:
         raise CheckpointError(f"{path}: damaged; copy the model again")
     if model != model_sha256:
         raise CheckpointError(f"{path}: belongs to another model; fit it again to this one")

@@ -217,10 +217,9 @@ class AutoencoderTask:
         half = slice(0, max(1, len(speaker) // 2))
         order = torch.arange(len(speaker)).roll(int(generator.integers(1, len(speaker))))
         other_speaker = speaker[order][half]
-        shift = (reference.median_log_f0()[order] - source.median_log_f0())[half]
         swapped = model.decode(
             Latent(latent.content[half], other_speaker),
-            source.log_f0[half] + shift.clamp(-1.2, 1.2)[:, None],
+            source.log_f0_about(reference.median_log_f0()[order])[half],
             source.voiced[half],
         )
         with frozen(model.content_encoder, model.speaker_encoder):

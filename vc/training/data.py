@@ -22,6 +22,8 @@ from vc.corpus import Split, feature_file, read_manifest
 from vc.errors import DataError
 from vc.pitch import interpolate_log_f0
 
+_FARTHEST_SHIFT = 1.2  # of log-F0 in a swap: 21 semitones
+
 
 class Segments(NamedTuple):
     """A batch of equally long pieces of speech."""
@@ -40,6 +42,11 @@ class Segments(NamedTuple):
         masked = self.log_f0.masked_fill(self.voiced == 0, float("nan"))
         median = masked.nanmedian(dim=-1).values
         return torch.where(median.isnan(), self.log_f0.mean(-1), median)
+
+    def log_f0_about(self, median: Tensor) -> Tensor:
+        """The tracks `(batch, frames)` moved to other medians `(batch,)`, but not absurdly far."""
+        shift = median - self.median_log_f0()
+        return self.log_f0 + shift.clamp(-_FARTHEST_SHIFT, _FARTHEST_SHIFT)[:, None]
 
 
 def _features(file: Path) -> dict[str, Tensor]:

@@ -182,8 +182,7 @@ class VocoderTask:
         )
         source = Segments(*(x[:count] for x in segments))
         reference = Segments(*(x[order][:count] for x in segments))
-        shift = reference.median_log_f0() - source.median_log_f0()
-        log_f0 = source.log_f0 + shift.clamp(-1.2, 1.2)[:, None]
+        log_f0 = source.log_f0_about(reference.median_log_f0())
         with autocast(self.device, self.recipe.run):
             latent = Latent(
                 self.autoencoder.encode_content(source.log_mel),
