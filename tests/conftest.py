@@ -32,7 +32,7 @@ TINY_AUTOENCODER = AutoencoderConfig(
     speaker_blocks=1,
     decoder_blocks=2,
 )
-TINY_VOCODER = VocoderConfig(width=32, blocks=1)
+TINY_VOCODER = VocoderConfig(width=32, blocks=1, corrections=1)
 TINY_DENOISER = DenoiserConfig(width=16, blocks=1)
 
 

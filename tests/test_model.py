@@ -10,7 +10,7 @@ from torch import Tensor
 from tests.conftest import TINY_AUTOENCODER
 from vc.config import AutoencoderConfig, FeatureConfig
 from vc.model.autoencoder import Autoencoder, Latent
-from vc.model.decoder import steady_harmonics
+from vc.model.details import steady_harmonics
 from vc.model.layers import ConvNeXtBlock, instance_norm, smooth_bands
 from vc.model.speaker_encoder import average_embeddings, spectral_statistics, split_embedding
 

@@ -59,14 +59,37 @@ def test_clarity_acts_on_voiced_frames_below_its_limit_only() -> None:
     vocoder = SourceFilterVocoder(clear, FEATURES).eval()
     log_mel, log_f0 = torch.full((1, 80, 10), -5.0), torch.full((1, 10), 5.0)
     voiced = torch.tensor([[1.0] * 5 + [0.0] * 5])
-    pulse, noise, phase = vocoder.filters(log_mel, log_f0, voiced)
-    plain_pulse, plain_noise, plain_phase = vocoder.train().filters(log_mel, log_f0, voiced)
+    pulse, noise, phase, _ = vocoder.filters(log_mel, log_f0, voiced)
+    plain_pulse, plain_noise, plain_phase, _ = vocoder.train().filters(log_mel, log_f0, voiced)
     steps, limit = 5 * vocoder.steps_per_frame, vocoder.bins // 2
     low_and_voiced = torch.zeros_like(pulse)
     low_and_voiced[:, :limit, :steps] = np.log(10) / 20
     torch.testing.assert_close(pulse - plain_pulse, 6 * low_and_voiced, atol=1e-4, rtol=0)
     torch.testing.assert_close(noise - plain_noise, -20 * low_and_voiced, atol=1e-4, rtol=0)
     torch.testing.assert_close(phase, plain_phase)
+
+
+def test_correction_moves_what_is_heard_to_what_was_wanted_as_far_as_it_is_trusted() -> None:
+    speech = torch.from_numpy(make_voice(150.0))[None]
+    log_mel = LogMel(FEATURES)(speech)
+    frames = log_mel.shape[-1]
+    pitch = torch.full((1, frames), np.log(150.0)), torch.ones(1, frames)
+    noise = torch.randn(1, frames * 256, generator=torch.Generator().manual_seed(0))
+
+    def distance(corrections: int, trust: float) -> float:
+        torch.manual_seed(0)
+        config = replace(TINY_VOCODER, corrections=corrections)
+        vocoder = SourceFilterVocoder(config, FEATURES).eval()
+        with torch.inference_mode():
+            if vocoder.trust is not None:
+                vocoder.trust.bias.fill_(trust)
+            heard = LogMel(FEATURES)(vocoder(log_mel, *pitch, noise))[..., :frames]
+        return float((heard - log_mel).abs().mean())
+
+    none = distance(0, 0.0)
+    assert distance(1, -20.0) == pytest.approx(none, rel=1e-3)
+    assert distance(1, 20.0) < 0.8 * none
+    assert distance(3, 20.0) < distance(1, 20.0) < distance(1, 0.0) < none
 
 
 @pytest.mark.parametrize("frames", [1, 2, 7, 50])

@@ -44,8 +44,7 @@ from vc.convert import COMMENT, LONG_S, Converter, Pitch, Progress, Reference, m
 from vc.denoise import clean_blocks
 from vc.model.autoencoder import Latent
 from vc.model.content_encoder import ContentEncoder
-from vc.model.decoder import steady_harmonics
-from vc.model.details import lend_details
+from vc.model.details import finish
 from vc.model.layers import ConvNeXtBlock, InstanceNorm, Statistics, instance_norm
 from vc.model.vocal_tract import STRIDE as TRACT_STRIDE
 from vc.on_disk import LevelMeter, Rows
@@ -458,10 +457,7 @@ class _LongConversion:
         config, hop = self.model.config, self.features.hop_length
         radius, stride = config.kernel_size // 2, config.content_stride
         decoder = (config.decoder_blocks * radius + 2) + 2 * stride
-        of_vocoder = self.vocoder.config
-        context = (of_vocoder.blocks + 1) * (of_vocoder.kernel_size // 2)
-        context += -(-of_vocoder.n_fft // hop) + 1 + decoder
-        context = stride * -(-context // stride)
+        context = stride * -(-(self.vocoder.context + decoder) // stride)
         speaker = voice.speaker_embedding.to(self.converter.device)[None]
         details = self.converter.details(voice)
         noise = WhiteNoise(hop)
@@ -474,7 +470,7 @@ class _LongConversion:
             pitch, flags = tensor(log_f0[low : span.high]), tensor(voiced[low : span.high])
             part = content.read(low // stride, -(-span.high // stride))
             mel = self.model.decode(Latent(self._tensor(part), speaker), pitch, flags)
-            mel = lend_details(steady_harmonics(mel), flags, details)
+            mel = finish(mel, flags, details)
             white = noise.read(low, span.high).to(self.converter.device)
             samples = self.vocoder(mel, pitch, flags, white, cycles)[0].float().cpu().numpy()
             self.converted.append(samples[(span.start - low) * hop : (span.stop - low) * hop])

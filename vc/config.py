@@ -168,6 +168,7 @@ class VocoderConfig:
     blocks: int = 6
     n_fft: int = 512  # of the filters; shorter than the mel's window, for sharp consonants
     filter_hop: int = 128  # samples between filters
+    corrections: int = 0  # times that what was synthesised is moved to the mel that was wanted
     # clarity: in voiced frames, below this frequency, noise and pulses are changed by so much;
     # not while training
     clarity_hz: float = 4_000.0
@@ -176,7 +177,7 @@ class VocoderConfig:
 
     def __post_init__(self) -> None:
         _require_sizes(self, "vocoder", _WIDEST, "width")
-        _require_sizes(self, "vocoder", _DEEPEST, "blocks", least=0)
+        _require_sizes(self, "vocoder", _DEEPEST, "blocks", "corrections", least=0)
         _require_sizes(self, "vocoder", 512, "n_mels")
         _require_sizes(self, "vocoder", 255, "expansion", "kernel_size")
         _require_sizes(self, "vocoder", 16_384, "n_fft", "hop_length", "filter_hop")

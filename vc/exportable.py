@@ -17,8 +17,7 @@ from torch.nn import functional
 from vc.config import FeatureConfig
 from vc.features import LogMel
 from vc.model.autoencoder import Autoencoder, Latent
-from vc.model.decoder import steady_harmonics
-from vc.model.details import lend_details
+from vc.model.details import finish
 from vc.pitch import OCTAVE_JUMP_COST, VOICING_COST, Candidates, cost_scale, pitch_candidates
 from vc.vocoder.excitation import pulse_train, upsample_log_f0
 from vc.vocoder.source_filter import SourceFilterVocoder
@@ -68,12 +67,8 @@ class RealSTFT(nn.Module):
         return functional.conv_transpose1d(frames, shapes, stride=self.hop_length)
 
 
-class ExportableFeatures(nn.Module):
-    """`LogMel` and `estimate_f0` of clips at the model's rate and level.
-
-    Args:
-        log_mel: the features to compute.
-    """
+class ExportableLogMel(nn.Module):
+    """`LogMel` with its spectrum in real numbers."""
 
     def __init__(self, log_mel: LogMel) -> None:
         super().__init__()
@@ -84,15 +79,32 @@ class ExportableFeatures(nn.Module):
         self.transform = RealSTFT(window, self.config.hop_length)
         self.register_buffer("filterbank", log_mel.get_buffer("filterbank"))
 
+    def forward(self, waveform: Tensor) -> Tensor:
+        """`(batch, samples)`, more than half a window -> `(batch, n_mels, frames)`."""
+        real, imaginary = self.transform(waveform, "reflect")
+        mel = self.get_buffer("filterbank") @ (real.square() + imaginary.square()).sqrt()
+        return mel.clamp(min=self.config.log_floor).log()
+
+
+class ExportableFeatures(nn.Module):
+    """`LogMel` and `estimate_f0` of clips at the model's rate and level.
+
+    Args:
+        log_mel: the features to compute.
+    """
+
+    def __init__(self, log_mel: LogMel) -> None:
+        super().__init__()
+        self.config = log_mel.config
+        self.log_mel = ExportableLogMel(log_mel)
+
     def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """`(batch, samples)` -> log-mel `(batch, n_mels, frames)` and F0 `(batch, frames)` in Hz.
 
         More samples than half a window are needed.
         """
-        real, imaginary = self.transform(waveform, "reflect")
-        mel = self.get_buffer("filterbank") @ (real.square() + imaginary.square()).sqrt()
-        log_mel = mel.clamp(min=self.config.log_floor).log()
-        return log_mel, best_f0(pitch_candidates(waveform, self.config), self.config)
+        f0 = best_f0(pitch_candidates(waveform, self.config), self.config)
+        return self.log_mel(waveform), f0
 
 
 def best_f0(candidates: Candidates, config: FeatureConfig) -> Tensor:
@@ -166,35 +178,41 @@ class ExportableDecoder(nn.Module):
         log_f0: Tensor,
         voiced: Tensor,
     ) -> Tensor:
-        """See `Autoencoder.decode` and `lend_details`."""
+        """See `Autoencoder.decode` and `finish`."""
         latent = Latent(content, speaker_embedding)
-        decoded = steady_harmonics(self.autoencoder.decode(latent, log_f0, voiced))
-        return lend_details(decoded, voiced, details)
+        return finish(self.autoencoder.decode(latent, log_f0, voiced), voiced, details)
 
 
 class ExportableVocoder(nn.Module):
-    """`SourceFilterVocoder` with its product of spectra written out in real numbers."""
+    """`SourceFilterVocoder` with its products of spectra written out in real numbers."""
 
     def __init__(self, vocoder: SourceFilterVocoder) -> None:
         super().__init__()
         self.vocoder = vocoder
-        config = vocoder.config
-        self.transform = RealSTFT(vocoder.get_buffer("window"), config.filter_hop)
+        self.transform = RealSTFT(vocoder.get_buffer("window"), vocoder.config.filter_hop)
+        if vocoder.config.corrections:
+            self.log_mel = ExportableLogMel(vocoder.log_mel)
 
     def forward(self, log_mel: Tensor, log_f0: Tensor, voiced: Tensor, noise: Tensor) -> Tensor:
         """See `SourceFilterVocoder.forward`."""
         config = self.vocoder.config
-        pulse_filter, noise_filter, phase = self.vocoder.filters(log_mel, log_f0, voiced)
+        filters = self.vocoder.filters(log_mel, log_f0, voiced)
         samples = log_mel.shape[-1] * config.hop_length
         f0 = upsample_log_f0(log_f0, config.hop_length, samples).exp()
-        pulse_gain = pulse_filter.exp() / config.n_fft**0.5
-        noise_gain = noise_filter.exp() / config.n_fft**0.5
+        pulse_gain = filters.pulse.exp() / config.n_fft**0.5
+        noise_gain = filters.noise.exp() / config.n_fft**0.5
         pulse_real, pulse_imaginary = self._spectrum(pulse_train(f0, config.sample_rate))
         noise_real, noise_imaginary = self._spectrum(noise)
-        cosine, sine = pulse_gain * phase.cos(), pulse_gain * phase.sin()
+        cosine, sine = pulse_gain * filters.phase.cos(), pulse_gain * filters.phase.sin()
         real = pulse_real * cosine - pulse_imaginary * sine + noise_real * noise_gain
         imaginary = pulse_real * sine + pulse_imaginary * cosine + noise_imaginary * noise_gain
-        return self.transform.inverse(real, imaginary, samples)
+        waveform = self.transform.inverse(real, imaginary, samples)
+        for _ in range(config.corrections):
+            heard = self.log_mel(waveform)[..., : log_mel.shape[-1]]
+            gain = self.vocoder.correction(log_mel, heard, filters.trust)
+            real, imaginary = real * gain, imaginary * gain
+            waveform = self.transform.inverse(real, imaginary, samples)
+        return waveform
 
     def _spectrum(self, signal: Tensor) -> tuple[Tensor, Tensor]:
         real, imaginary = self.transform(signal)

@@ -34,8 +34,7 @@ from vc.blockwise import can_split
 from vc.convert import Clip, Converter, Pitch, Reference
 from vc.errors import AudioError, CheckpointError
 from vc.model.autoencoder import Latent
-from vc.model.decoder import steady_harmonics
-from vc.model.details import lend_details
+from vc.model.details import finish
 from vc.model.layers import ConvNeXtBlock, Statistics, instance_norm
 from vc.model.vocal_tract import STRIDE as TRACT_STRIDE
 from vc.pitch import PitchRange, estimate_f0
@@ -323,8 +322,7 @@ class _Mouth:
         ]
         radius = config.kernel_size // 2
         reach = (config.content_blocks + 1 + config.decoder_blocks) * radius + 3
-        of_vocoder = vocoder.config
-        self.spoken_reach = (of_vocoder.blocks + 1) * (of_vocoder.kernel_size // 2) + 2
+        self.spoken_reach = vocoder.context
         reach = max(reach, self.spoken_reach)
         self.reach = BLOCK * -(-reach // BLOCK)  # windows begin at whole blocks, as strides do
         self.noise = WhiteNoise(self.features.hop_length)
@@ -380,8 +378,7 @@ class _Mouth:
         content = self._content(heard.log_mel, slice(given, given + BLOCK), heard.is_speech)
         pitch, flags = (torch.from_numpy(x)[None].to(content.device) for x in (log_f0, voiced))
         decoded = self.model.decode(Latent(content, self.speaker), pitch, flags)
-        decoded = steady_harmonics(decoded)[..., given:]
-        decoded = lend_details(decoded, flags[:, given:], self.details)
+        decoded = finish(decoded, flags, self.details)[..., given:]
 
         kept = min(given, self.spoken_reach)
         spoken = torch.cat([self.decoded[..., self.decoded.shape[-1] - kept :], decoded], dim=-1)

@@ -6,13 +6,10 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from vc.config import AutoencoderConfig, FeatureConfig
-from vc.model.layers import ChannelNorm, ConvNeXtBlock, interleave, smooth_bands
+from vc.model.layers import ChannelNorm, ConvNeXtBlock, interleave
 from vc.model.speaker_encoder import split_embedding
-
-_BROAD_COEFFICIENTS = 20  # cepstral: what is finer than these is harmonics rather than formants
 
 
 class PitchEmbedding(nn.Module):
@@ -84,16 +81,3 @@ class Decoder(nn.Module):
             x = block(x, condition)
         deviation = self.project(self.norm(x)).float()
         return mean.unsqueeze(-1) + log_deviation.exp().unsqueeze(-1) * deviation
-
-
-def steady_harmonics(log_mel: Tensor) -> Tensor:
-    """Decoded mels `(batch, n_mels, frames)` whose fine structure changes no faster than it can.
-
-    What is finer than formants (harmonics, mostly) the decoder must make up from the pitch. Of what
-    it makes up at more than 12 Hz, nothing is found in real mels (more than their whole variance is
-    off), and a recogniser stumbles over it. The mean over three frames takes it out; formants and
-    onsets, which are broad over the bands, stay as they are.
-    """
-    broad = smooth_bands(log_mel, _BROAD_COEFFICIENTS)
-    fine = functional.avg_pool1d(log_mel - broad, 3, 1, 1, count_include_pad=False)
-    return broad + fine

@@ -1,17 +1,18 @@
-"""Fine structure of voiced sounds, lent to decoded mels by frames of a real recording.
+"""The fine structure of decoded mels: harmonics are steadied, and the rest is lent by a recording.
 
-A decoder that is trained to be right on average blurs what it cannot know: of voiced sounds above
-2.5 kHz the narrow peaks, which are a speaker's own. A listener hears that as dullness (it is most
-of what DNSMOS P.808 takes off for the autoencoder). So each decoded frame takes them from the
-voiced frame of the reference whose broad spectrum is most like its own: unit selection (Hunt &
-Black 1996) of nothing but details, where kNN-VC (Baas et al. 2023, arXiv:2305.18975) replaces whole
-frames.
+A decoder that is trained to be right on average makes up harmonics that flutter, and blurs what it
+cannot know: of voiced sounds above 2.5 kHz the narrow peaks, which are a speaker's own. A listener
+hears that as dullness (it is most of what DNSMOS P.808 takes off for the autoencoder). So each
+decoded frame takes them from the voiced frame of the reference whose broad spectrum is most like
+its own: unit selection (Hunt & Black 1996) of nothing but details, where kNN-VC (Baas et al. 2023,
+arXiv:2305.18975) replaces whole frames.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from vc.model.layers import smooth_bands
 
@@ -20,6 +21,7 @@ MIN_FRAMES = 20  # with fewer there is nothing to choose from
 
 _LOWEST_SHARE = 0.625  # of the bands, 2.5 kHz: words lie below
 _BROAD_COEFFICIENTS = 8  # cepstral: what is finer is lent
+_FORMANT_COEFFICIENTS = 20  # cepstral: what is finer is harmonics rather than formants
 
 
 def voiced_frames(log_mel: Tensor, voiced: Tensor) -> Tensor:
@@ -39,6 +41,24 @@ def thin_out(details: Tensor, count: int = MAX_FRAMES) -> Tensor:
         return details
     places = torch.linspace(0, len(details) - 1, count).round().long()
     return details[places]
+
+
+def finish(log_mel: Tensor, voiced: Tensor, details: Tensor | None) -> Tensor:
+    """Decoded mels as the vocoder is given them: `steady_harmonics`, then `lend_details`."""
+    return lend_details(steady_harmonics(log_mel), voiced, details)
+
+
+def steady_harmonics(log_mel: Tensor) -> Tensor:
+    """Decoded mels `(batch, n_mels, frames)` whose fine structure changes no faster than it can.
+
+    What is finer than formants (harmonics, mostly) the decoder must make up from the pitch. Of what
+    it makes up at more than 12 Hz, nothing is found in real mels (more than their whole variance is
+    off), and a recogniser stumbles over it. The mean over three frames takes it out; formants and
+    onsets, which are broad over the bands, stay as they are.
+    """
+    broad = smooth_bands(log_mel, _FORMANT_COEFFICIENTS)
+    fine = functional.avg_pool1d(log_mel - broad, 3, 1, 1, count_include_pad=False)
+    return broad + fine
 
 
 def lend_details(log_mel: Tensor, voiced: Tensor, details: Tensor | None) -> Tensor:

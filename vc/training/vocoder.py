@@ -21,7 +21,7 @@ from vc.config import DataConfig, FeatureConfig, OptimizerConfig, RunConfig, Voc
 from vc.features import LogMel
 from vc.losses import envelope_loss, multi_resolution_stft_loss
 from vc.model.autoencoder import Latent
-from vc.model.decoder import steady_harmonics
+from vc.model.details import finish
 from vc.training.board import Example
 from vc.training.data import Segments, SpeechData
 from vc.training.discriminators import (
@@ -160,13 +160,12 @@ class VocoderTask:
         if self.autoencoder is None:
             return segments
         share = slice(0, round(self.recipe.decoded_share * len(segments.log_mel)))
+        true = Segments(*(x[share] for x in segments))
         with autocast(self.device, self.recipe.run):
-            latent: Latent = self.autoencoder.encode(segments.log_mel[share])
-            decoded = self.autoencoder.decode(
-                latent, segments.log_f0[share], segments.voiced[share]
-            )
+            latent: Latent = self.autoencoder.encode(true.log_mel)
+            decoded = self.autoencoder.decode(latent, true.log_f0, true.voiced)
         log_mel = segments.log_mel.clone()
-        log_mel[share] = steady_harmonics(decoded)
+        log_mel[share] = _as_heard(decoded, true.voiced, true)
         return segments._replace(log_mel=log_mel)
 
     @torch.no_grad()
@@ -189,7 +188,8 @@ class VocoderTask:
                 self.autoencoder.encode_speaker(reference.log_mel),
             )
             decoded = self.autoencoder.decode(latent, log_f0, source.voiced)
-        return source._replace(log_mel=steady_harmonics(decoded.float()), log_f0=log_f0)
+        log_mel = _as_heard(decoded, source.voiced, reference)
+        return source._replace(log_mel=log_mel, log_f0=log_f0)
 
     def _rebuild(
         self, vocoder: SourceFilterVocoder, segments: Segments, waveform: Tensor
@@ -241,3 +241,8 @@ class VocoderTask:
         loss = torch.stack(losses).mean()
         loss.backward()
         return float(loss.detach())
+
+
+def _as_heard(decoded: Tensor, voiced: Tensor, reference: Segments) -> Tensor:
+    """Decoded mels as a conversion gives them to the vocoder, with details of a reference."""
+    return finish(decoded.float(), voiced, details=reference.log_mel.transpose(1, 2))

@@ -4,23 +4,35 @@ Periodicity is given (the pulse train follows F0), so only spectral envelopes an
 learnt. That is the source-filter idea of Fant (1960), with learnt filters as in neural
 source-filter models (Wang et al. 2019, arXiv:1904.12088) and harmonic-plus-noise synthesis (DDSP,
 Engel et al. 2020, arXiv:2001.04643), and, as in Vocos (Siuzdak 2023, arXiv:2306.00814), a ConvNeXt
-trunk at frame rate whose only way back to samples is one inverse STFT.
+trunk at frame rate whose only way back to samples is one inverse STFT. What comes out is heard
+again: see `vc.vocoder.correction`.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from vc.config import FeatureConfig, VocoderConfig
-from vc.features import mel_filterbank
+from vc.features import LogMel, mel_filterbank
 from vc.model.layers import ChannelNorm, ConvNeXtBlock
+from vc.vocoder.correction import MelCorrection
 from vc.vocoder.excitation import pulse_train, upsample_log_f0
 
 _LOG_F0_CENTRE, _LOG_F0_SCALE = 5.0, 0.5  # 148 Hz and about nine semitones
 _LOG_GAIN_LIMIT = 6.0
+
+
+class Filters(NamedTuple):
+    """What the trunk says of a clip."""
+
+    pulse: Tensor  # log-magnitude for pulses, `(batch, bins, frames * steps_per_frame)`
+    noise: Tensor  # for noise, alike
+    phase: Tensor  # for pulses, in radians, alike
+    trust: Tensor | None  # in the mel, 0 to 1, `(batch, n_mels, frames)`; for corrections only
 
 
 class SourceFilterVocoder(nn.Module):
@@ -54,20 +66,31 @@ class SourceFilterVocoder(nn.Module):
         pinv = torch.linalg.pinv(mel_filterbank(features))  # (n_fft_mel / 2 + 1, n_mels)
         stride = features.n_fft // config.n_fft
         self.register_buffer("mel_inverse", pinv[::stride].contiguous(), persistent=False)
+        self.trust: nn.Linear | None = None
+        if config.corrections:
+            self.trust = nn.Linear(config.width, config.n_mels)
+            nn.init.normal_(self.trust.weight, std=1e-3)
+            nn.init.zeros_(self.trust.bias)
+            self.log_mel = LogMel(features)
+            self.correction = MelCorrection(features, self.bins, self.steps_per_frame)
 
-    def filters(
-        self, log_mel: Tensor, log_f0: Tensor, voiced: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Predict the filters, each `(batch, bins, frames * steps_per_frame)`.
+    @property
+    def context(self) -> int:
+        """Frames on either side that what is synthesised depends on."""
+        config = self.config
+        spread = -(-config.n_fft // config.hop_length) + 1  # of the inverse transform
+        heard = -(-self.features.n_fft // (2 * config.hop_length)) + 1
+        trunk = (config.blocks + 1) * (config.kernel_size // 2)
+        return trunk + spread + config.corrections * (heard + spread)
 
-        Returns:
-            Log-magnitude for pulses, log-magnitude for noise, and phase in radians for pulses.
-        """
+    def filters(self, log_mel: Tensor, log_f0: Tensor, voiced: Tensor) -> Filters:
+        """Predict the filters of `(batch, n_mels, frames)` and pitch `(batch, frames)`."""
         pitch = torch.stack([(log_f0 - _LOG_F0_CENTRE) / _LOG_F0_SCALE, voiced], dim=1)
         x = self.embed_norm(self.embed(torch.cat([log_mel, pitch], dim=1)))
         for block in self.blocks:
             x = block(x)
-        y = self.head(self.head_norm(x).transpose(1, 2)).float()  # (B, T, steps * 3 * bins)
+        x = self.head_norm(x).transpose(1, 2)
+        y = self.head(x).float()  # (B, T, steps * 3 * bins)
         batch, frames, _ = y.shape
         y = y.reshape(batch, frames * self.steps_per_frame, 3, self.bins).permute(2, 0, 3, 1)
         envelope = (self.get_buffer("mel_inverse") @ log_mel.float().exp()).clamp(min=1e-5).log()
@@ -77,7 +100,10 @@ class SourceFilterVocoder(nn.Module):
             voiced = _hold(voiced, self.steps_per_frame).unsqueeze(1)
             pulse = pulse + voiced * self._below(self.config.clarity_pulse_db)
             noise = noise + voiced * self._below(self.config.clarity_noise_db)
-        return pulse.clamp(max=_LOG_GAIN_LIMIT), noise.clamp(max=_LOG_GAIN_LIMIT), y[2]
+        trust = None if self.trust is None else self.trust(x).float().sigmoid().transpose(1, 2)
+        return Filters(
+            pulse.clamp(max=_LOG_GAIN_LIMIT), noise.clamp(max=_LOG_GAIN_LIMIT), y[2], trust
+        )
 
     def _below(self, gain_db: float) -> Tensor:
         """A log-gain up to `clarity_hz`, none above, `(bins, 1)`.
@@ -112,20 +138,19 @@ class SourceFilterVocoder(nn.Module):
         """
         config = self.config
         samples = log_mel.shape[-1] * config.hop_length
-        pulse_filter, noise_filter, phase = self.filters(log_mel, log_f0, voiced)
+        pulse_filter, noise_filter, phase, trust = self.filters(log_mel, log_f0, voiced)
         f0 = upsample_log_f0(log_f0.float(), config.hop_length, samples).exp()
         pulses = self._stft(pulse_train(f0, config.sample_rate, start_cycles))
         if noise is None:
             noise = torch.randn(f0.shape, device=f0.device)
         spectrum = pulses * torch.polar(pulse_filter.exp(), phase)
         spectrum = spectrum + self._stft(noise) * noise_filter.exp()
-        return torch.istft(
-            spectrum,
-            config.n_fft,
-            config.filter_hop,
-            window=self.get_buffer("window"),
-            length=samples,
-        )
+        waveform = self._istft(spectrum, samples)
+        for _ in range(config.corrections):
+            heard = self.log_mel(waveform)[..., : log_mel.shape[-1]]
+            spectrum = spectrum * self.correction(log_mel, heard, trust)
+            waveform = self._istft(spectrum, samples)
+        return waveform
 
     def _stft(self, signal: Tensor) -> Tensor:
         """Spectrum of an excitation, one column for each filter."""
@@ -138,6 +163,15 @@ class SourceFilterVocoder(nn.Module):
             return_complex=True,
         )
         return spectrum[..., :-1] / self.config.n_fft**0.5
+
+    def _istft(self, spectrum: Tensor, samples: int) -> Tensor:
+        return torch.istft(
+            spectrum,
+            self.config.n_fft,
+            self.config.filter_hop,
+            window=self.get_buffer("window"),
+            length=samples,
+        )
 
 
 def _hold(x: Tensor, steps: int) -> Tensor:

@@ -1,0 +1,68 @@
+"""The vocoder listens to itself, and turns bands up or down where its mel is not the wanted one.
+
+A network's filters are right on average only, and the noise that goes through them has its own
+ups and downs. Both are heard in the mel of what came out, and the mel that should have come out is
+known. This is analysis by synthesis (Bell et al. 1961, JASA 33, "Reduction of speech spectra by
+analysis-by-synthesis techniques"). True mels are to be met; decoded ones are smoother than speech
+can be, so the network says how far each band of a frame is to be trusted.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from vc.config import FeatureConfig
+from vc.features import mel_filterbank
+
+_LARGEST = 2.0  # natural log: what is further off than 17 dB is not the filters' fault
+
+
+class MelCorrection(nn.Module):
+    """Log-mel wanted, and log-mel heard -> gains for the spectrum that the latter comes from.
+
+    Args:
+        features: what the mels are.
+        bins: of the spectrum, from 0 Hz to half the sample rate.
+        steps_per_frame: columns of the spectrum for each frame of the mel.
+    """
+
+    def __init__(self, features: FeatureConfig, bins: int, steps_per_frame: int) -> None:
+        super().__init__()
+        self.steps_per_frame = steps_per_frame
+        self.register_buffer("between_bands", _between_bands(features, bins), persistent=False)
+
+    def forward(self, wanted: Tensor, heard: Tensor, trust: Tensor) -> Tensor:
+        """Gains `(batch, bins, frames * steps_per_frame)`, 1 where nothing is to be changed.
+
+        Args:
+            wanted: log-mel `(batch, n_mels, frames)`.
+            heard: that of what was synthesised, alike.
+            trust: share of what is missing that is given, alike, 0 to 1.
+        """
+        missing = wanted.float() - heard
+        missing = trust * missing.clamp(-_LARGEST, _LARGEST)
+        log_gain = self.get_buffer("between_bands") @ torch.cat([missing, missing[..., -1:]], -1)
+        columns = wanted.shape[-1] * self.steps_per_frame
+        between_frames = functional.interpolate(
+            log_gain, size=columns + 1, mode="linear", align_corners=True
+        )
+        return between_frames[..., :columns].exp()
+
+
+def _between_bands(features: FeatureConfig, bins: int) -> Tensor:
+    """Weights `(bins, n_mels)` that interpolate linearly between the middles of mel bands."""
+    with torch.device("cpu"):
+        filters = mel_filterbank(features)  # (n_mels, n_fft / 2 + 1)
+        nyquist = features.sample_rate / 2
+        hertz = torch.linspace(0, nyquist, filters.shape[1])
+        centres = filters @ hertz / filters.sum(dim=1).clamp(min=1e-9)
+        wanted = torch.linspace(0, nyquist, bins).clamp(float(centres[0]), float(centres[-1]))
+        above = torch.searchsorted(centres, wanted).clamp(1, len(centres) - 1)
+        low, high = centres[above - 1], centres[above]
+        share = ((wanted - low) / (high - low).clamp(min=1e-9)).clamp(0, 1)
+        weights = torch.zeros(bins, len(centres))
+        weights.scatter_(1, above[:, None], share[:, None])
+        weights.scatter_(1, above[:, None] - 1, 1 - share[:, None])
+    return weights
