@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.parametrizations import weight_norm
+
+_LOUDER = 10.0  # speech is at -26 dBFS
 
 
 class MelDiscriminator(nn.Module):
@@ -75,6 +79,57 @@ class SpectrogramDiscriminator(nn.Module):
                 x = functional.leaky_relu(layer(x), 0.1)
                 features.append(x)
             scores.append(judge(x))
+        return scores, features
+
+
+class PeriodDiscriminator(nn.Module):
+    """Tells recorded from synthesised waveforms by how they go on from period to period.
+
+    The multi-period discriminator of HiFi-GAN (Kong et al. 2020, arXiv:2010.05646), made small: a
+    waveform is folded into rows of so many samples, and each column is looked at by itself. By 160
+    batches it tells copies of a vocoder that leaves a `SpectrogramDiscriminator` guessing.
+    """
+
+    def __init__(self, periods: tuple[int, ...] = (2, 3, 5, 7, 11), channels: int = 16) -> None:
+        super().__init__()
+        self.periods = periods
+        widths = [1, channels, 2 * channels, 4 * channels, 4 * channels]
+        self.folds = nn.ModuleList(
+            nn.ModuleList(
+                weight_norm(nn.Conv2d(a, b, (5, 1), (3, 1), (2, 0))) for a, b in pairwise(widths)
+            ).append(weight_norm(nn.Conv2d(widths[-1], 1, (3, 1), padding=(1, 0))))
+            for _ in periods
+        )
+
+    def forward(self, waveform: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Scores of each period, and all inner features, of `(batch, samples)`."""
+        scores, features = [], []
+        for period, layers in zip(self.periods, self.folds, strict=True):
+            x = functional.pad(waveform, (0, -waveform.shape[-1] % period))
+            x = _LOUDER * x.reshape(len(x), 1, -1, period)
+            *hidden, judge = layers.children()
+            for layer in hidden:
+                x = functional.leaky_relu(layer(x), 0.1)
+                features.append(x)
+            scores.append(judge(x))
+        return scores, features
+
+
+class WaveformDiscriminator(nn.Module):
+    """Both of the above: phase and fine spectrum, and what comes after each period."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList([SpectrogramDiscriminator(), PeriodDiscriminator()])
+
+    def forward(self, waveform: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Scores and inner features of all, of `(batch, samples)`."""
+        scores: list[Tensor] = []
+        features: list[Tensor] = []
+        for part in self.parts:
+            of_part = part(waveform)
+            scores += of_part[0]
+            features += of_part[1]
         return scores, features
 
 

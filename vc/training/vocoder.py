@@ -25,7 +25,7 @@ from vc.model.details import finish
 from vc.training.board import Example
 from vc.training.data import Segments, SpeechData
 from vc.training.discriminators import (
-    SpectrogramDiscriminator,
+    WaveformDiscriminator,
     discriminator_loss,
     feature_matching_loss,
     generator_loss,
@@ -77,7 +77,7 @@ class VocoderTask:
             initial = load_vocoder(Path(recipe.run.initial))
             start_from(self.vocoder, initial, recipe.run.fresh)
         self.average = copy.deepcopy(self.vocoder).requires_grad_(False)
-        self.discriminator = SpectrogramDiscriminator().to(device)
+        self.discriminator = WaveformDiscriminator().to(device)
         self.autoencoder = (
             load_autoencoder(Path(recipe.autoencoder)).to(device) if recipe.autoencoder else None
         )
