@@ -71,14 +71,10 @@ class SpectrogramDiscriminator(nn.Module):
 
     def forward(self, waveform: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Scores of each resolution, and all inner features, of `(batch, samples)`."""
-        scores, features = [], []
+        scores: list[Tensor] = []
+        features: list[Tensor] = []
         for n_fft, layers in zip(self.sizes, self.scales, strict=True):
-            x = _compressed_spectrum(waveform, n_fft)
-            *hidden, judge = layers.children()
-            for layer in hidden:
-                x = functional.leaky_relu(layer(x), 0.1)
-                features.append(x)
-            scores.append(judge(x))
+            scores.append(_judge(layers, _compressed_spectrum(waveform, n_fft), features))
         return scores, features
 
 
@@ -103,15 +99,12 @@ class PeriodDiscriminator(nn.Module):
 
     def forward(self, waveform: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Scores of each period, and all inner features, of `(batch, samples)`."""
-        scores, features = [], []
+        scores: list[Tensor] = []
+        features: list[Tensor] = []
         for period, layers in zip(self.periods, self.folds, strict=True):
             x = functional.pad(waveform, (0, -waveform.shape[-1] % period))
             x = _LOUDER * x.reshape(len(x), 1, -1, period)
-            *hidden, judge = layers.children()
-            for layer in hidden:
-                x = functional.leaky_relu(layer(x), 0.1)
-                features.append(x)
-            scores.append(judge(x))
+            scores.append(_judge(layers, x, features))
         return scores, features
 
 
@@ -131,6 +124,16 @@ class WaveformDiscriminator(nn.Module):
             scores += of_part[0]
             features += of_part[1]
         return scores, features
+
+
+def _judge(layers: nn.Module, x: Tensor, features: list[Tensor]) -> Tensor:
+    """Scores by the last of some layers; what the others make is added to `features`."""
+    *hidden, judge = layers.children()
+    for layer in hidden:
+        x = functional.leaky_relu(layer(x), 0.1)
+        features.append(x)
+    scores: Tensor = judge(x)
+    return scores
 
 
 def _compressed_spectrum(waveform: Tensor, n_fft: int, exponent: float = 0.3) -> Tensor:
