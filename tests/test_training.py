@@ -236,6 +236,7 @@ def test_vocoder_learns_from_decoded_mels_conversions_and_a_discriminator(
         data=DATA,
         run=replace(RUN, initial=str(tmp_path / "v")),
         loss=VocoderLossConfig(adversarial=1.0, feature_matching=1.0, conversion_adversarial=1.0),
+        optimizer=OptimizerConfig(discriminator_rate=3.0),
         autoencoder=str(tmp_path / "a"),
         converted=2,
     )
@@ -245,6 +246,8 @@ def test_vocoder_learns_from_decoded_mels_conversions_and_a_discriminator(
     losses = one_step(task, 0)
     assert {"adversarial/loss", "feature_matching/loss", "discriminator/loss"} <= set(losses)
     assert {"conversion_adversarial/loss", "conversion_envelope/loss"} <= set(losses)
+    learnt, discriminated = (o.param_groups[0]["lr"] for o in task.optimizers.values())
+    assert discriminated == pytest.approx(3 * learnt)
     only_conversions = VocoderLossConfig(stft=0.0, mel=0.0)  # their envelope alone
     task.recipe = replace(recipe, loss=only_conversions)
     assert task.add_gradients(1, np.random.default_rng(1))["conversion_envelope/loss"] > 0

@@ -259,6 +259,7 @@ class OptimizerConfig:
 
     learning_rate: float = 1e-3
     final_learning_rate: float = 5e-5
+    discriminator_rate: float = 1.0  # learning rate of a discriminator, in multiples of the above
     warmup_steps: int = 300
     weight_decay: float = 0.01
     clip_norm: float = 1.0

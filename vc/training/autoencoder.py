@@ -120,7 +120,11 @@ class AutoencoderTask:
         )
         self.optimizers = {
             "autoencoder": make_optimizer(trained, recipe.optimizer),
-            "discriminator": make_optimizer(self.discriminator.parameters(), recipe.optimizer),
+            "discriminator": make_optimizer(
+                self.discriminator.parameters(),
+                recipe.optimizer,
+                recipe.optimizer.discriminator_rate,
+            ),
         }
 
     @torch.no_grad()

@@ -45,48 +45,14 @@ class MelDiscriminator(nn.Module):
         return self.judge(x)[:, 0] + match, features
 
 
-class SpectrogramDiscriminator(nn.Module):
-    """Tells recorded from synthesised waveforms by their complex spectra at several resolutions.
-
-    The multi-scale STFT discriminator of EnCodec (Defossez et al. 2022, arXiv:2210.13438), made
-    small: strides over frequency keep it cheaper than the vocoder it teaches. Complex input shows
-    it phase, to which magnitude losses are deaf.
-    """
-
-    def __init__(self, sizes: tuple[int, ...] = (256, 512, 1024), channels: int = 16) -> None:
-        super().__init__()
-        self.sizes = sizes
-        widths = [2, channels, 2 * channels, 2 * channels, 1]
-        kernels = [(7, 3), (5, 3), (5, 3), (3, 3)]  # (frequency, time)
-        strides = [(4, 1), (2, 1), (2, 1), (1, 1)]
-        self.scales = nn.ModuleList(
-            nn.ModuleList(
-                weight_norm(nn.Conv2d(a, b, kernel, stride, (kernel[0] // 2, kernel[1] // 2)))
-                for a, b, kernel, stride in zip(
-                    widths[:-1], widths[1:], kernels, strides, strict=True
-                )
-            )
-            for _ in sizes
-        )
-
-    def forward(self, waveform: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Scores of each resolution, and all inner features, of `(batch, samples)`."""
-        scores: list[Tensor] = []
-        features: list[Tensor] = []
-        for n_fft, layers in zip(self.sizes, self.scales, strict=True):
-            scores.append(_judge(layers, _compressed_spectrum(waveform, n_fft), features))
-        return scores, features
-
-
 class PeriodDiscriminator(nn.Module):
     """Tells recorded from synthesised waveforms by how they go on from period to period.
 
     The multi-period discriminator of HiFi-GAN (Kong et al. 2020, arXiv:2010.05646), made small: a
-    waveform is folded into rows of so many samples, and each column is looked at by itself. By 160
-    batches it tells copies of a vocoder that leaves a `SpectrogramDiscriminator` guessing.
+    waveform is folded into rows of so many samples, and each column is looked at by itself.
     """
 
-    def __init__(self, periods: tuple[int, ...] = (2, 3, 5, 7, 11), channels: int = 16) -> None:
+    def __init__(self, periods: tuple[int, ...] = (2, 3, 5, 7, 11), channels: int = 32) -> None:
         super().__init__()
         self.periods = periods
         widths = [1, channels, 2 * channels, 4 * channels, 4 * channels]
@@ -104,45 +70,12 @@ class PeriodDiscriminator(nn.Module):
         for period, layers in zip(self.periods, self.folds, strict=True):
             x = functional.pad(waveform, (0, -waveform.shape[-1] % period))
             x = _LOUDER * x.reshape(len(x), 1, -1, period)
-            scores.append(_judge(layers, x, features))
+            *hidden, judge = layers.children()
+            for layer in hidden:
+                x = functional.leaky_relu(layer(x), 0.1)
+                features.append(x)
+            scores.append(judge(x))
         return scores, features
-
-
-class WaveformDiscriminator(nn.Module):
-    """Both of the above: phase and fine spectrum, and what comes after each period."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.parts = nn.ModuleList([SpectrogramDiscriminator(), PeriodDiscriminator()])
-
-    def forward(self, waveform: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Scores and inner features of all, of `(batch, samples)`."""
-        scores: list[Tensor] = []
-        features: list[Tensor] = []
-        for part in self.parts:
-            of_part = part(waveform)
-            scores += of_part[0]
-            features += of_part[1]
-        return scores, features
-
-
-def _judge(layers: nn.Module, x: Tensor, features: list[Tensor]) -> Tensor:
-    """Scores by the last of some layers; what the others make is added to `features`."""
-    *hidden, judge = layers.children()
-    for layer in hidden:
-        x = functional.leaky_relu(layer(x), 0.1)
-        features.append(x)
-    scores: Tensor = judge(x)
-    return scores
-
-
-def _compressed_spectrum(waveform: Tensor, n_fft: int, exponent: float = 0.3) -> Tensor:
-    """Real and imaginary part `(batch, 2, bins, frames)`, magnitudes raised to `exponent`."""
-    window = torch.hann_window(n_fft, device=waveform.device)
-    spectrum = torch.stft(waveform, n_fft, n_fft // 2, window=window, return_complex=True)
-    x = torch.view_as_real(spectrum).permute(0, 3, 1, 2)  # (B, bins, frames, 2) -> (B, 2, ...)
-    power = x.square().sum(dim=1, keepdim=True) + 1e-6
-    return x * power ** ((exponent - 1) / 2)
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:

@@ -36,6 +36,7 @@ LOG_FILE = "log.jsonl"
 BEST_FOLDER = "best"  # checkpoint of the validation with the smallest error
 BOARD_FOLDER = "tensorboard"
 _VALIDATION = "validation/"
+_RATE = "rate"  # of an optimiser's group: its learning rate in multiples of the scheduled one
 
 
 class Task(Protocol):
@@ -257,11 +258,11 @@ def _cpu_has_bfloat16() -> bool:
 
 
 def make_optimizer(
-    parameters: Iterator[nn.Parameter], config: OptimizerConfig
+    parameters: Iterator[nn.Parameter], config: OptimizerConfig, rate: float = 1.0
 ) -> torch.optim.Optimizer:
-    """AdamW as every task uses it."""
+    """AdamW as every task uses it; its learning rate is `rate` times the scheduled one."""
     return torch.optim.AdamW(
-        parameters,
+        [{"params": list(parameters), _RATE: rate}],
         lr=config.learning_rate,
         betas=(0.9, 0.98),
         weight_decay=config.weight_decay,
@@ -277,7 +278,7 @@ def apply_gradients(
     """
     norm = float(nn.utils.clip_grad_norm_(_parameters(optimizer), config.clip_norm))
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate(config, step, steps)
+        group["lr"] = group[_RATE] * learning_rate(config, step, steps)
     if math.isfinite(norm):
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)

@@ -25,7 +25,7 @@ from vc.model.details import finish
 from vc.training.board import Example
 from vc.training.data import Segments, SpeechData
 from vc.training.discriminators import (
-    WaveformDiscriminator,
+    PeriodDiscriminator,
     discriminator_loss,
     feature_matching_loss,
     generator_loss,
@@ -46,6 +46,7 @@ class VocoderLossConfig:
     feature_matching: float = 0.0
     conversion_adversarial: float = 0.0  # conversions sound real
     conversion_envelope: float = 1.0  # and have the broad spectrum that was decoded
+    adversarial_from: float = 0.0  # share of the run before which the discriminator learns unheard
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ class VocoderTask:
             initial = load_vocoder(Path(recipe.run.initial))
             start_from(self.vocoder, initial, recipe.run.fresh)
         self.average = copy.deepcopy(self.vocoder).requires_grad_(False)
-        self.discriminator = WaveformDiscriminator().to(device)
+        self.discriminator = PeriodDiscriminator().to(device)
         self.autoencoder = (
             load_autoencoder(Path(recipe.autoencoder)).to(device) if recipe.autoencoder else None
         )
@@ -88,8 +89,12 @@ class VocoderTask:
             "discriminator": self.discriminator,
         }
         self.optimizers = {
-            name: make_optimizer(self.modules[name].parameters(), recipe.optimizer)
-            for name in ("vocoder", "discriminator")
+            "vocoder": make_optimizer(self.vocoder.parameters(), recipe.optimizer),
+            "discriminator": make_optimizer(
+                self.discriminator.parameters(),
+                recipe.optimizer,
+                recipe.optimizer.discriminator_rate,
+            ),
         }
         self.train_data = SpeechData(cache, "train", recipe.features, recipe.data, waveforms=True)
         self.validation = SpeechData(
@@ -97,7 +102,7 @@ class VocoderTask:
         )
 
     def add_gradients(self, step: int, generator: np.random.Generator) -> dict[str, float]:
-        """Gradients of random segments; the discriminator learns every other step."""
+        """Gradients of random segments, of the vocoder and of the discriminator."""
         recipe, weights = self.recipe, self.recipe.loss
         clips = self.train_data.draw_clips(generator, recipe.data.batch_size)
         segments, waveform = self._cut(self.train_data, generator, clips)
@@ -105,16 +110,19 @@ class VocoderTask:
         segments = self._some_decoded(segments)
         rebuilt, waveform = self._rebuild(self.vocoder, segments, waveform)
         losses = self._spectral_losses(rebuilt, waveform)
-        if weights.adversarial or weights.feature_matching:
+        heard = step >= weights.adversarial_from * recipe.run.steps
+        if heard and (weights.adversarial or weights.feature_matching):
             losses |= self._adversarial_losses(rebuilt, waveform)
         if converted is not None:
             conversion = self._synthesize(self.vocoder, converted)
-            losses |= self._conversion_losses(conversion, converted.log_mel)
+            losses["conversion_envelope"] = self._envelope_loss(conversion, converted.log_mel)
+            if heard and weights.conversion_adversarial:
+                losses["conversion_adversarial"] = self._sounds_unreal(conversion)
             rebuilt = torch.cat([rebuilt, conversion])
         total = torch.stack([getattr(weights, k) * v for k, v in losses.items()]).sum()
         total.backward()
         report = {f"{k}/loss": float(v.detach()) for k, v in losses.items()}
-        if weights.adversarial and step % 2 == 0:
+        if weights.adversarial:
             report["discriminator/loss"] = self._discriminator_gradients(rebuilt, waveform)
         return report
 
@@ -221,17 +229,17 @@ class VocoderTask:
             "feature_matching": feature_matching_loss(real_features, features),
         }
 
-    def _conversion_losses(self, conversion: Tensor, log_mel: Tensor) -> dict[str, Tensor]:
+    def _envelope_loss(self, conversion: Tensor, log_mel: Tensor) -> Tensor:
         """Of synthesised conversions, given the mels they were made from."""
         inner = slice(_EDGE_FRAMES, -_EDGE_FRAMES)
         wanted = log_mel[..., inner]  # the frames that `conversion` begins and ends with
         difference = self.log_mel(conversion)[..., : wanted.shape[-1]] - wanted
+        return envelope_loss(difference[..., inner])
+
+    def _sounds_unreal(self, conversion: Tensor) -> Tensor:
         with frozen(self.discriminator), autocast(self.device, self.recipe.run):
             scores, _ = self.discriminator(conversion)
-        return {
-            "conversion_adversarial": torch.stack([generator_loss(s) for s in scores]).mean(),
-            "conversion_envelope": envelope_loss(difference[..., inner]),
-        }
+        return torch.stack([generator_loss(s) for s in scores]).mean()
 
     def _discriminator_gradients(self, rebuilt: Tensor, waveform: Tensor) -> float:
         with autocast(self.device, self.recipe.run):
