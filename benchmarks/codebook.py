@@ -1,6 +1,10 @@
-"""What codes know of phones: a learnt codebook, clusters of content and of MFCC, and chance.
+"""What codes know of phones: learnt codebooks, clusters of content and of MFCC, and chance.
 
-    python benchmarks/codebook.py CACHE CORPORA --vq runs/vq64 runs/vq256 --heat-map map.png
+    python benchmarks/codebook.py CACHE CORPORA --vq runs/vq64 runs/vq256 \
+        --masked runs/masked_second --heat-map map.png
+
+`--masked` names networks that guess hidden content (`vc.model.masked_predictor`): their own codes,
+and clusters of the frames inside them, are compared.
 
 Clusters are fitted on cached training clips; codes are set against the phones (by forced alignment)
 of English clips of the test speakers, or with `--development` of further training clips. How the
@@ -12,6 +16,7 @@ from __future__ import annotations
 import argparse
 import csv
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +30,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from vc.audio import normalize_level
-from vc.checkpoint import load_autoencoder
+from vc.checkpoint import load_autoencoder, load_masked_predictor
 from vc.config import FeatureConfig
 from vc.convert import SHIPPED
 from vc.corpus import feature_file, read_manifest, read_speakers
@@ -34,6 +39,7 @@ from vc.evaluation.codes import CodeTable, agreement, heat_map, tabulate
 from vc.evaluation.score import load_clip
 from vc.features import LogMel
 from vc.model.autoencoder import Autoencoder
+from vc.model.masked_predictor import MaskedPredictor
 
 LONGEST_S = 12.0
 CEPSTRA = 13
@@ -134,6 +140,22 @@ def codes_of(model: Autoencoder, log_mel: Tensor) -> npt.NDArray[np.int64]:
     return codes[0].numpy().repeat(model.config.content_stride)[: log_mel.shape[-1]]
 
 
+@torch.inference_mode()
+def guessed_codes(
+    model: Autoencoder, network: MaskedPredictor, log_mel: Tensor
+) -> npt.NDArray[np.int64]:
+    """The network's code of each mel frame."""
+    codes = network.codes(model.encode_content(log_mel[None]))[0].numpy()
+    return codes.repeat(network.config.stride)[: log_mel.shape[-1]]
+
+
+@torch.inference_mode()
+def inside(model: Autoencoder, network: MaskedPredictor, log_mel: Tensor) -> Frames:
+    """What the network's codebook is of, once for each mel frame."""
+    inner = network(model.encode_content(log_mel[None])).inner[0].T.numpy()
+    return inner.repeat(network.config.stride, axis=0)[: log_mel.shape[-1]]
+
+
 def clusters(
     features: Callable[[Tensor], Frames], fit_on: Sequence[Speech], size: int
 ) -> Callable[[Tensor], npt.NDArray[np.int64]]:
@@ -179,10 +201,11 @@ def main() -> None:
     parser.add_argument("cache", type=Path)
     parser.add_argument("corpora", type=Path)
     parser.add_argument("--vq", type=Path, nargs="*", default=[], help="trained checkpoints")
+    parser.add_argument("--masked", type=Path, nargs="*", default=[], help="trained checkpoints")
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--clips", type=int, default=400)
     parser.add_argument("--development", action="store_true", help="no test speakers")
-    parser.add_argument("--heat-map", type=Path, help="PNG of the last codebook of --vq")
+    parser.add_argument("--heat-map", type=Path, help="PNG of the last codebook")
     options = parser.parse_args()
     torch.set_num_threads(1)
     model = load_autoencoder(SHIPPED / "autoencoder")
@@ -221,12 +244,21 @@ def main() -> None:
             clusters(lambda mel: content(model, mel), fit_on, size),
             size,
         )
+    learnt: list[tuple[str, Callable[[Tensor], npt.NDArray[np.int64]], int]] = []
     for folder in options.vq:
-        learnt = load_autoencoder(folder)
-        size = learnt.config.codebook_size
-        table = show(f"learnt codebook, {folder.name}", lambda m, a=learnt: codes_of(a, m), size)
-        if options.heat_map and folder == options.vq[-1]:
-            heat_map(options.heat_map, table, f"A learnt codebook of {size} against phones")
+        vq = load_autoencoder(folder)
+        learnt.append((folder.name, partial(codes_of, vq), vq.config.codebook_size))
+    for folder in options.masked:
+        network = load_masked_predictor(folder)
+        for size in options.sizes:
+            frames = partial(inside, model, network)
+            show(f"k-means inside {folder.name}, {size}", clusters(frames, fit_on, size), size)
+        known = partial(guessed_codes, model, network)
+        learnt.append((folder.name, known, network.config.codebook_size))
+    for name, encode, size in learnt:
+        table = show(f"codebook of {name}, {size}", encode, size)
+    if options.heat_map and learnt:
+        heat_map(options.heat_map, table, f"A learnt codebook of {size} against phones")
 
 
 if __name__ == "__main__":

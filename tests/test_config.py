@@ -80,6 +80,7 @@ def test_bad_recipes_are_one_clear_line(tmp_path: Path) -> None:
 
 def test_every_shipped_recipe_is_valid() -> None:
     from vc.training.denoiser import DenoiserRecipe
+    from vc.training.masked import MaskedRecipe
     from vc.training.units import UnitRecipe
     from vc.training.vocoder import VocoderRecipe
 
@@ -88,6 +89,7 @@ def test_every_shipped_recipe_is_valid() -> None:
         "vocoder": VocoderRecipe,
         "denoiser": DenoiserRecipe,
         "units": UnitRecipe,
+        "masked_predictor": MaskedRecipe,
     }
     recipes = sorted((Path(__file__).parent.parent / "recipes").rglob("*.toml"))
     assert recipes

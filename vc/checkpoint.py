@@ -23,6 +23,7 @@ from vc.config import (
     AutoencoderConfig,
     DenoiserConfig,
     FeatureConfig,
+    MaskedPredictorConfig,
     UnitConfig,
     VocoderConfig,
     from_dict,
@@ -32,6 +33,7 @@ from vc.errors import CheckpointError, ConfigError
 from vc.json_text import parse_json
 from vc.model.autoencoder import Autoencoder
 from vc.model.denoiser import Denoiser
+from vc.model.masked_predictor import MaskedPredictor
 from vc.model.unit_coder import UnitCoder
 from vc.safe_write import make_folder, write_bytes
 from vc.vocoder.source_filter import SourceFilterVocoder
@@ -39,15 +41,18 @@ from vc.vocoder.source_filter import SourceFilterVocoder
 FORMAT_VERSION = 1
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 
-C = TypeVar("C", AutoencoderConfig, VocoderConfig, DenoiserConfig, UnitConfig)
+C = TypeVar(
+    "C", AutoencoderConfig, VocoderConfig, DenoiserConfig, UnitConfig, MaskedPredictorConfig
+)
 M = TypeVar("M", bound=nn.Module)
-Kind = Literal["autoencoder", "vocoder", "denoiser", "units"]
-Network = Autoencoder | SourceFilterVocoder | Denoiser | UnitCoder
+Kind = Literal["autoencoder", "vocoder", "denoiser", "units", "masked_predictor"]
+Network = Autoencoder | SourceFilterVocoder | Denoiser | UnitCoder | MaskedPredictor
 KINDS: dict[type[nn.Module], Kind] = {
     Autoencoder: "autoencoder",
     SourceFilterVocoder: "vocoder",
     Denoiser: "denoiser",
     UnitCoder: "units",
+    MaskedPredictor: "masked_predictor",
 }
 
 
@@ -170,6 +175,13 @@ def load_unit_coder(folder: Path) -> UnitCoder:
     info = _inspect_kind(folder, "units")
     config = _model_config(UnitConfig, info)
     return _with_weights(lambda: UnitCoder(config, info.features), info)
+
+
+def load_masked_predictor(folder: Path) -> MaskedPredictor:
+    """Load a network whose codes learn phones in evaluation mode on the CPU."""
+    info = _inspect_kind(folder, "masked_predictor")
+    config = _model_config(MaskedPredictorConfig, info)
+    return _with_weights(lambda: MaskedPredictor(config, info.features), info)
 
 
 def _inspect_kind(folder: Path, kind: Kind) -> CheckpointInfo:

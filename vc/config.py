@@ -239,6 +239,32 @@ class UnitConfig:
 
 
 @dataclass(frozen=True)
+class MaskedPredictorConfig:
+    """Sizes of the network that guesses hidden content, and whose codes learn phones."""
+
+    content_dim: int = 96
+    stride: int = 2  # content frames a step
+    width: int = 256
+    expansion: int = 2
+    kernel_size: int = 9  # steps each block looks at
+    blocks: int = 8
+    code_block: int = 6  # after so many blocks the codebook reads
+    codebook_size: int = 256
+    targets: int = 128  # classes that are guessed
+
+    def __post_init__(self) -> None:
+        section = "masked_predictor"
+        _require_sizes(self, section, _WIDEST, "content_dim", "width")
+        _require_sizes(self, section, _DEEPEST, "blocks", "code_block", least=0)
+        _require_sizes(self, section, 255, "stride", "expansion", "kernel_size")
+        _require_sizes(self, section, 1 << 16, "codebook_size", "targets", least=2)
+        _require(self.kernel_size % 2 == 1, f"{section}: kernel_size must be odd")
+        _require(
+            self.code_block <= self.blocks, f"{section}: code_block must not be beyond the blocks"
+        )
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """Which cached speech is trained on, and how a batch is cut from it."""
 

@@ -16,6 +16,7 @@ from vc.safe_write import make_folder, write_text
 from vc.training.autoencoder import AutoencoderRecipe, AutoencoderTask
 from vc.training.denoiser import DenoiserRecipe, DenoiserTask
 from vc.training.loop import Task, fit, measure_step_s
+from vc.training.masked import MaskedRecipe, MaskedTask
 from vc.training.processes import ALONE, Processes
 from vc.training.units import UnitRecipe, UnitTask
 from vc.training.vocoder import VocoderRecipe, VocoderTask
@@ -40,8 +41,9 @@ def train(
     """Train what a recipe describes; resumes if `output` holds a state.
 
     Args:
-        recipe_file: TOML with `kind = "autoencoder"`, `"vocoder"`, `"denoiser"` or `"units"`, or
-            the name of a recipe that comes with the package (`recipe_names`).
+        recipe_file: TOML with `kind = "autoencoder"`, `"vocoder"`, `"denoiser"`, `"units"` or
+            `"masked_predictor"`, or the name of a recipe that comes with the package
+            (`recipe_names`).
         cache: folder that `vc prepare` wrote.
         output: folder for state, log and checkpoint.
         overrides: `section.key=value` strings.
@@ -79,8 +81,14 @@ def train(
         if processes.size > 1:
             raise ConfigError("codebooks follow the batches of one process; start only one")
         task = UnitTask(units, cache, device)
+    elif kind == "masked_predictor":
+        masked = from_dict(MaskedRecipe, values)
+        run, data = masked.run, masked.data
+        if processes.size > 1:
+            raise ConfigError("a codebook follows the batches of one process; start only one")
+        task = MaskedTask(masked, cache, device)
     else:
-        kinds = '"autoencoder", "vocoder", "denoiser" or "units"'
+        kinds = '"autoencoder", "vocoder", "denoiser", "units" or "masked_predictor"'
         raise ConfigError(f"{recipe_file}: needs kind = {kinds}")
     budget = None
     if minutes is not None:
