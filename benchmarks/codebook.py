@@ -156,6 +156,11 @@ def inside(model: Autoencoder, network: MaskedPredictor, log_mel: Tensor) -> Fra
     return inner.repeat(network.config.stride, axis=0)[: log_mel.shape[-1]]
 
 
+def drawn(generator: np.random.Generator, size: int, log_mel: Tensor) -> npt.NDArray[np.int64]:
+    """Codes by chance."""
+    return generator.integers(size, size=log_mel.shape[-1])
+
+
 def clusters(
     features: Callable[[Tensor], Frames], fit_on: Sequence[Speech], size: int
 ) -> Callable[[Tensor], npt.NDArray[np.int64]]:
@@ -234,10 +239,7 @@ def main() -> None:
         return table
 
     for size in options.sizes:
-        generator = np.random.default_rng(0)
-        show(
-            f"random, {size}", lambda m, g=generator, n=size: g.integers(n, size=m.shape[-1]), size
-        )
+        show(f"random, {size}", partial(drawn, np.random.default_rng(0), size), size)
         show(f"k-means of MFCC, {size}", clusters(mfcc, fit_on, size), size)
         show(
             f"k-means of shipped content, {size}",

@@ -26,6 +26,7 @@ from vc.safe_write import write_bytes
 from vc.voice import Voice
 
 PRIOR_FILE = "voices.safetensors"
+SPREAD = 1.15  # of draws beside that of speakers: what is decoded differs less than its embeddings
 LIKENESS = 0.8  # correlation of a voice's coordinates with those of the voice it is to be like
 
 FloatArray = npt.NDArray[np.float32]
@@ -73,6 +74,7 @@ class VoicePrior:
         if seed < 0:
             raise VoiceError(f"seed {seed}: must not be negative")
         drawn = np.random.default_rng(seed).standard_normal(len(self.deviation)).astype(np.float32)
+        drawn *= SPREAD
         if like is not None:
             drawn = LIKENESS * self.coordinates(like) + (1 - LIKENESS**2) ** 0.5 * drawn
         return self.voice(drawn, config, name)

@@ -30,7 +30,7 @@ from vc.voice import Voice
 from vc.voice_prior import PRIOR_FILE, fit_prior, save_prior, voice_vector
 
 SPEAKERS_ON_MAP, CLIPS = 200, 3
-PRIOR_DIMS = 48
+PRIOR_DIMS = 160
 MAP = Path(__file__).parents[2] / "demo" / "known_voices.safetensors"
 
 
