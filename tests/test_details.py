@@ -8,7 +8,15 @@ import torch
 
 from vc.audio import Audio
 from vc.convert import Converter
-from vc.model.details import MAX_FRAMES, MIN_FRAMES, lend_details, thin_out, voiced_frames
+from vc.model.details import (
+    CONTEXT,
+    MAX_FRAMES,
+    MIN_FRAMES,
+    finish,
+    lend_details,
+    thin_out,
+    voiced_frames,
+)
 from vc.model.layers import smooth_bands
 from vc.voice import Voice, blend_voices, load_voice, save_voice
 
@@ -22,12 +30,41 @@ def frames(count: int, seed: int = 0) -> torch.Tensor:
 
 def test_a_blurred_frame_gets_its_own_details_back() -> None:
     real = frames(40)
+    real = real + 4 * smooth_bands(real.T[None], 8)[0].T  # frames that are not to be confused
     blurred = smooth_bands(real.T[None], 8)
     louder = blurred + 1.5  # how loud a frame is does not matter
     lent = lend_details(louder, torch.ones(1, 40), real[None])
     upper = slice(50, None)
     torch.testing.assert_close(lent[0, upper], real.T[upper] + 1.5, atol=1e-4, rtol=0)
     torch.testing.assert_close(lent[:, :50], louder[:, :50])
+
+
+def test_details_flutter_less_than_if_every_frame_were_judged_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broad = smooth_bands(frames(2).T[None], 8)[0].T
+    fine = frames(2, seed=1) - smooth_bands(frames(2, seed=1).T[None], 8)[0].T
+    details = torch.cat([(broad[:1] + fine[i]).repeat(MIN_FRAMES, 1) for i in (0, 1)])
+    details = details + 0.02 * frames(len(details), seed=2)  # chance decides which is nearest
+    spoken = broad[:1] + 0.05 * smooth_bands(frames(200, seed=3).T[None], 8)[0].T
+
+    def changes() -> int:
+        lent = lend_details(spoken.T[None], torch.ones(1, 200), details[None])[0, 50:]
+        taken = lent - smooth_bands(spoken.T[None], 8)[0, 50:]
+        return int((taken.T @ fine[0, 50:] > taken.T @ fine[1, 50:]).diff().sum())
+
+    steady = changes()
+    monkeypatch.setattr("vc.model.details._ROUNDS", 0)
+    assert steady < 0.8 * changes()
+
+
+def test_a_piece_of_a_clip_is_finished_as_in_the_whole() -> None:
+    log_mel, details = frames(60).T[None], frames(100, seed=1)[None]
+    voiced = (frames(60, seed=2)[None, :, 0] > -5.5).float()
+    whole = finish(log_mel, voiced, details)
+    piece = finish(log_mel[..., 10:40], voiced[:, 10:40], details)
+    inner = slice(CONTEXT, 30 - CONTEXT)
+    torch.testing.assert_close(piece[..., inner], whole[..., 10:40][..., inner])
 
 
 def test_unvoiced_frames_and_too_few_details_change_nothing() -> None:

@@ -44,7 +44,7 @@ from vc.convert import COMMENT, LONG_S, Converter, Pitch, Progress, Reference, m
 from vc.denoise import clean_blocks
 from vc.model.autoencoder import Latent
 from vc.model.content_encoder import ContentEncoder
-from vc.model.details import finish
+from vc.model.details import CONTEXT, finish
 from vc.model.layers import ConvNeXtBlock, InstanceNorm, Statistics, instance_norm
 from vc.model.vocal_tract import STRIDE as TRACT_STRIDE
 from vc.on_disk import LevelMeter, Rows
@@ -456,8 +456,8 @@ class _LongConversion:
         """Content and pitch -> samples, with phase and noise that go on from block to block."""
         config, hop = self.model.config, self.features.hop_length
         radius, stride = config.kernel_size // 2, config.content_stride
-        decoder = (config.decoder_blocks * radius + 2) + 2 * stride
-        context = stride * -(-(self.vocoder.context + decoder) // stride)
+        decoder = (config.decoder_blocks * radius + 1) + 2 * stride
+        context = stride * -(-(self.vocoder.context + CONTEXT + decoder) // stride)
         speaker = voice.speaker_embedding.to(self.converter.device)[None]
         details = self.converter.details(voice)
         noise = WhiteNoise(hop)

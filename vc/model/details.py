@@ -3,12 +3,14 @@
 A decoder that is trained to be right on average makes up harmonics that flutter, and blurs what it
 cannot know: of voiced sounds above 2.5 kHz the narrow peaks, which are a speaker's own. A listener
 hears that as dullness (it is most of what DNSMOS P.808 takes off for the autoencoder). So each
-decoded frame takes them from the voiced frame of the reference whose broad spectrum is most like
-its own: unit selection (Hunt & Black 1996) of nothing but details, where kNN-VC (Baas et al. 2023,
-arXiv:2305.18975) replaces whole frames.
+decoded frame takes them from a voiced frame of the reference whose broad spectrum is like its own,
+and whose details go with those that its neighbours take: unit selection (Hunt & Black 1996) of
+nothing but details, where kNN-VC (Baas et al. 2023, arXiv:2305.18975) replaces whole frames.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -18,6 +20,10 @@ from vc.model.layers import smooth_bands
 
 MAX_FRAMES = 512  # kept of a voice
 MIN_FRAMES = 20  # with fewer there is nothing to choose from
+
+_ROUNDS = 3  # of choosing anew
+_STEADINESS = 0.3  # what a change of details counts beside the distance of the broad spectra
+CONTEXT = 1 + _ROUNDS  # frames on either side that a finished frame depends on
 
 _LOWEST_SHARE = 0.625  # of the bands, 2.5 kHz: words lie below
 _BROAD_COEFFICIENTS = 8  # cepstral: what is finer is lent
@@ -64,7 +70,10 @@ def steady_harmonics(log_mel: Tensor) -> Tensor:
 def lend_details(log_mel: Tensor, voiced: Tensor, details: Tensor | None) -> Tensor:
     """Voiced frames with the fine structure of a reference in their upper bands.
 
-    Every frame is judged by itself, so that a clip may come in pieces.
+    Real details move slowly. So each frame first takes the likest one, and then, a few times over,
+    the one that is best given what its voiced neighbours have taken (iterated conditional modes,
+    Besag 1986). The best path of a whole clip (Viterbi's algorithm) would be steadier by a little,
+    but costs more, and a clip could not come in pieces.
 
     Args:
         log_mel: decoded, `(batch, n_mels, frames)`.
@@ -78,9 +87,20 @@ def lend_details(log_mel: Tensor, voiced: Tensor, details: Tensor | None) -> Ten
     broad, broad_lent = (smooth_bands(x, _BROAD_COEFFICIENTS) for x in (log_mel, lent))
     shape, shape_lent = (x - x.mean(dim=1, keepdim=True) for x in (broad, broad_lent))
     distance = torch.cdist(shape.transpose(1, 2), shape_lent.transpose(1, 2))  # (B, T, kept)
-    nearest = distance.argmin(dim=-1)  # (B, T)
     n_mels = log_mel.shape[1]
-    fine = (lent - broad_lent).gather(2, nearest[:, None].expand(-1, n_mels, -1))  # (B, n_mels, T)
-    upper = torch.arange(n_mels, device=log_mel.device) >= _LOWEST_SHARE * n_mels
-    changed = upper[:, None] & (voiced[:, None] > 0)
-    return torch.where(changed, broad + fine, log_mel)
+    lowest = math.ceil(_LOWEST_SHARE * n_mels)
+    fine = (lent - broad_lent)[:, lowest:].transpose(1, 2)  # (B, kept, upper bands)
+    taken = _choose(distance, fine)
+    for _ in range(_ROUNDS):
+        change = torch.cdist(taken, fine) * (voiced[..., None] > 0)  # (B, T, kept)
+        beside = functional.pad(change, (0, 0, 1, 1))
+        taken = _choose(distance + _STEADINESS * (beside[:, :-2] + beside[:, 2:]), fine)
+    upper = broad[:, lowest:] + taken.transpose(1, 2)
+    changed = torch.where(voiced[:, None] > 0, upper, log_mel[:, lowest:])
+    return torch.cat([log_mel[:, :lowest], changed], dim=1)
+
+
+def _choose(cost: Tensor, fine: Tensor) -> Tensor:
+    """Of details `(batch, kept, bands)`, those with the least cost `(batch, frames, kept)`."""
+    best = cost.argmin(dim=-1, keepdim=True)  # (B, T, 1)
+    return fine.gather(1, best.expand(-1, -1, fine.shape[-1]))
