@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,6 +22,13 @@ from vc.training.processes import ALONE, Processes
 from vc.training.units import UnitRecipe, UnitTask
 from vc.training.vocoder import VocoderRecipe, VocoderTask
 
+KINDS: dict[str, tuple[type[Any], Callable[[Any, Path, torch.device], Task]]] = {
+    "autoencoder": (AutoencoderRecipe, AutoencoderTask),
+    "vocoder": (VocoderRecipe, VocoderTask),
+    "denoiser": (DenoiserRecipe, DenoiserTask),
+    "units": (UnitRecipe, UnitTask),
+    "masked_predictor": (MaskedRecipe, MaskedTask),
+}
 PLAN_FILE = "plan.json"  # of a run with a time budget: how many steps
 _RECIPES = Path(__file__).parent.parent / "recipes"
 _MARGIN = 0.95  # of the time left; the rest is for checkpoints
@@ -41,9 +49,8 @@ def train(
     """Train what a recipe describes; resumes if `output` holds a state.
 
     Args:
-        recipe_file: TOML with `kind = "autoencoder"`, `"vocoder"`, `"denoiser"`, `"units"` or
-            `"masked_predictor"`, or the name of a recipe that comes with the package
-            (`recipe_names`).
+        recipe_file: TOML whose `kind` is one of `KINDS`, or the name of a recipe that comes with
+            the package (`recipe_names`).
         cache: folder that `vc prepare` wrote.
         output: folder for state, log and checkpoint.
         overrides: `section.key=value` strings.
@@ -60,36 +67,14 @@ def train(
         raise ConfigError("--minutes must be above 0")
     values = apply_overrides(read_recipe(find_recipe(recipe_file)), overrides)
     kind = values.pop("kind", None)
-    task: Task
-    if kind == "autoencoder":
-        autoencoder = from_dict(AutoencoderRecipe, values)
-        run, data = autoencoder.run, autoencoder.data
-        if processes.size > 1 and autoencoder.autoencoder.bottleneck == "vq":
-            raise ConfigError("a codebook (vq) follows the batches of one process; start only one")
-        task = AutoencoderTask(autoencoder, cache, device)
-    elif kind == "vocoder":
-        vocoder = from_dict(VocoderRecipe, values)
-        run, data = vocoder.run, vocoder.data
-        task = VocoderTask(vocoder, cache, device)
-    elif kind == "denoiser":
-        denoiser = from_dict(DenoiserRecipe, values)
-        run, data = denoiser.run, denoiser.data
-        task = DenoiserTask(denoiser, cache, device)
-    elif kind == "units":
-        units = from_dict(UnitRecipe, values)
-        run, data = units.run, units.data
-        if processes.size > 1:
-            raise ConfigError("codebooks follow the batches of one process; start only one")
-        task = UnitTask(units, cache, device)
-    elif kind == "masked_predictor":
-        masked = from_dict(MaskedRecipe, values)
-        run, data = masked.run, masked.data
-        if processes.size > 1:
-            raise ConfigError("a codebook follows the batches of one process; start only one")
-        task = MaskedTask(masked, cache, device)
-    else:
-        kinds = '"autoencoder", "vocoder", "denoiser", "units" or "masked_predictor"'
-        raise ConfigError(f"{recipe_file}: needs kind = {kinds}")
+    if kind not in KINDS:
+        raise ConfigError(f"{recipe_file}: needs kind = one of {', '.join(KINDS)}")
+    recipe_class, task_class = KINDS[kind]
+    recipe = from_dict(recipe_class, values)
+    if processes.size > 1 and _has_codebook(recipe):
+        raise ConfigError("a codebook follows the batches of one process; start only one")
+    task = task_class(recipe, cache, device)
+    run, data = recipe.run, recipe.data
     budget = None
     if minutes is not None:
         budget = TimeBudget(task, output, started + 60 * minutes, processes)
@@ -109,6 +94,12 @@ def train(
             f"{data.segment_frames} frames on {device}{several}, {expected}"
         )
     return fit(task, run, output, processes, budget.replan if budget else None)
+
+
+def _has_codebook(recipe: Any) -> bool:
+    if isinstance(recipe, AutoencoderRecipe):
+        return recipe.autoencoder.bottleneck == "vq"
+    return isinstance(recipe, UnitRecipe | MaskedRecipe)
 
 
 def recipe_names() -> list[str]:
