@@ -278,7 +278,7 @@ def apply_gradients(
     """
     norm = float(nn.utils.clip_grad_norm_(_parameters(optimizer), config.clip_norm))
     for group in optimizer.param_groups:
-        group["lr"] = group[_RATE] * learning_rate(config, step, steps)
+        group["lr"] = group.get(_RATE, 1.0) * learning_rate(config, step, steps)
     if math.isfinite(norm):
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
