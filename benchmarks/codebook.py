@@ -152,7 +152,7 @@ def guessed_codes(
 @torch.inference_mode()
 def inside(model: Autoencoder, network: MaskedPredictor, log_mel: Tensor) -> Frames:
     """What the network's codebook is of, once for each mel frame."""
-    inner = network(model.encode_content(log_mel[None])).inner[0].T.numpy()
+    inner = network.inner(model.encode_content(log_mel[None]))[0].T.numpy()
     return inner.repeat(network.config.stride, axis=0)[: log_mel.shape[-1]]
 
 

@@ -10,8 +10,6 @@ autoencoder instead of waveforms, with convolutions for attention, and small.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -19,13 +17,6 @@ from torch.nn import functional
 from vc.config import FeatureConfig, MaskedPredictorConfig
 from vc.model.bottleneck import VectorQuantizer
 from vc.model.layers import ChannelNorm, ConvNeXtBlock
-
-
-class Predicted(NamedTuple):
-    """What is thought of each step; steps are `stride` content frames."""
-
-    logits: Tensor  # (batch, targets, steps)
-    inner: Tensor  # (batch, width, steps), what the codebook is of
 
 
 class MaskedPredictor(nn.Module):
@@ -50,30 +41,38 @@ class MaskedPredictor(nn.Module):
         self.codebook = VectorQuantizer(config.codebook_size, width)
         self.head = nn.Sequential(ChannelNorm(width), nn.Conv1d(width, config.targets, 1))
 
-    def forward(self, content: Tensor, mask: Tensor | None = None) -> Predicted:
-        """Guess every step.
+    def forward(self, content: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Guess every step, which is `stride` content frames: logits `(batch, targets, steps)`.
 
         Args:
             content: `(batch, content_dim, content_frames)`.
             mask: `(batch, steps)`, true where the network may not look.
         """
+        x = self._read(content, mask)
+        for block in self.blocks[self.config.code_block :]:
+            x = block(x)
+        return self.head(x).float()
+
+    def _read(self, content: Tensor, mask: Tensor | None = None) -> Tensor:
+        """As far as the codebook reads, `(batch, width, steps)`."""
         missing = -content.shape[-1] % self.config.stride
         x = self.embed(functional.pad(content, (0, missing)))
         if mask is not None:
             x = torch.where(mask[:, None], self.hidden[:, None].to(x.dtype), x)
-        inner = x
-        for number, block in enumerate(self.blocks, 1):
+        for block in self.blocks[: self.config.code_block]:
             x = block(x)
-            if number == self.config.code_block:
-                inner = x
-        return Predicted(self.head(x).float(), self.inner_norm(inner.float()))
+        return x
+
+    def inner(self, content: Tensor) -> Tensor:
+        """What the codebook is of, `(batch, width, steps)`."""
+        return self.inner_norm(self._read(content).float())
 
     def codes(self, content: Tensor) -> Tensor:
         """The code of each step, `(batch, steps)`."""
-        codes = self.codebook(self(content).inner).codes
+        codes = self.codebook(self.inner(content)).codes
         assert codes is not None
         return codes
 
     def follow(self, content: Tensor) -> None:
         """While training: let the codebook follow what the network makes of content."""
-        self.codebook(self(content).inner)
+        self.codebook(self.inner(content))

@@ -153,7 +153,7 @@ class MaskedTask:
         mask = draw_mask(generator, len(content), targets.shape[-1], self.recipe.mask)
         mask = mask.to(self.device)
         with autocast(self.device, self.recipe.run):
-            logits = network(content, mask).logits
+            logits = network(content, mask)
         guesses = logits.transpose(1, 2)[mask]  # (hidden, targets)
         right = (guesses.argmax(dim=-1) == targets[mask]).float().mean()
         return functional.cross_entropy(guesses, targets[mask]), right

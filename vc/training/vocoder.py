@@ -117,7 +117,7 @@ class VocoderTask:
             conversion = self._synthesize(self.vocoder, converted)
             losses["conversion_envelope"] = self._envelope_loss(conversion, converted.log_mel)
             if heard and weights.conversion_adversarial:
-                losses["conversion_adversarial"] = self._sounds_unreal(conversion)
+                losses["conversion_adversarial"], _ = self._sounds_unreal(conversion)
             rebuilt = torch.cat([rebuilt, conversion])
         total = torch.stack([getattr(weights, k) * v for k, v in losses.items()]).sum()
         total.backward()
@@ -220,12 +220,11 @@ class VocoderTask:
         }
 
     def _adversarial_losses(self, rebuilt: Tensor, waveform: Tensor) -> dict[str, Tensor]:
-        with frozen(self.discriminator), autocast(self.device, self.recipe.run):
-            scores, features = self.discriminator(rebuilt)
-            with torch.no_grad():
-                _, real_features = self.discriminator(waveform)
+        unreal, features = self._sounds_unreal(rebuilt)
+        with torch.no_grad(), autocast(self.device, self.recipe.run):
+            _, real_features = self.discriminator(waveform)
         return {
-            "adversarial": torch.stack([generator_loss(s) for s in scores]).mean(),
+            "adversarial": unreal,
             "feature_matching": feature_matching_loss(real_features, features),
         }
 
@@ -236,10 +235,11 @@ class VocoderTask:
         difference = self.log_mel(conversion)[..., : wanted.shape[-1]] - wanted
         return envelope_loss(difference[..., inner])
 
-    def _sounds_unreal(self, conversion: Tensor) -> Tensor:
+    def _sounds_unreal(self, synthesised: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """How far from real the discriminator finds it, and its inner features."""
         with frozen(self.discriminator), autocast(self.device, self.recipe.run):
-            scores, _ = self.discriminator(conversion)
-        return torch.stack([generator_loss(s) for s in scores]).mean()
+            scores, features = self.discriminator(synthesised)
+        return torch.stack([generator_loss(s) for s in scores]).mean(), features
 
     def _discriminator_gradients(self, rebuilt: Tensor, waveform: Tensor) -> float:
         with autocast(self.device, self.recipe.run):
