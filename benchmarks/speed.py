@@ -196,7 +196,7 @@ def run_networks(converter: Converter, log_mel: Tensor) -> Tensor:
     decoded = converter.autoencoder.decode(latent, log_f0, voiced)
     assert converter.vocoder is not None
     noise = torch.randn(len(log_mel), log_mel.shape[-1] * converter.features.hop_length)
-    return converter.vocoder(decoded, log_f0, voiced, noise)
+    return converter.vocoder(decoded, log_f0, voiced, noise, decoded=True)
 
 
 def time_stream(seconds: float) -> tuple[float, float]:

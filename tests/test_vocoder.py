@@ -53,14 +53,14 @@ def vocode(frames: int, seed: int = 0, level: float = -5.0) -> torch.Tensor:
         return vocoder(log_mel, *pitch, noise)
 
 
-def test_clarity_acts_on_voiced_frames_below_its_limit_only() -> None:
+def test_clarity_acts_on_voiced_frames_of_decoded_mels_below_its_limit_only() -> None:
     torch.manual_seed(0)
     clear = replace(TINY_VOCODER, clarity_hz=4000.0, clarity_noise_db=-20.0, clarity_pulse_db=6.0)
-    vocoder = SourceFilterVocoder(clear, FEATURES).eval()
+    vocoder = SourceFilterVocoder(clear, FEATURES)
     log_mel, log_f0 = torch.full((1, 80, 10), -5.0), torch.full((1, 10), 5.0)
     voiced = torch.tensor([[1.0] * 5 + [0.0] * 5])
-    pulse, noise, phase, _ = vocoder.filters(log_mel, log_f0, voiced)
-    plain_pulse, plain_noise, plain_phase, _ = vocoder.train().filters(log_mel, log_f0, voiced)
+    pulse, noise, phase, _ = vocoder.filters(log_mel, log_f0, voiced, decoded=True)
+    plain_pulse, plain_noise, plain_phase, _ = vocoder.filters(log_mel, log_f0, voiced)
     steps, limit = 5 * vocoder.steps_per_frame, vocoder.bins // 2
     low_and_voiced = torch.zeros_like(pulse)
     low_and_voiced[:, :limit, :steps] = np.log(10) / 20
@@ -113,6 +113,7 @@ def copy_synthesis(converter: Converter, waveform: np.ndarray) -> np.ndarray:
             log_mel,
             torch.from_numpy(interpolate_log_f0(f0))[None],
             torch.from_numpy((f0 > 0).astype(np.float32))[None],
+            decoded=False,
         )[: len(waveform)]
 
 

@@ -472,7 +472,8 @@ class _LongConversion:
             mel = self.model.decode(Latent(self._tensor(part), speaker), pitch, flags)
             mel = finish(mel, flags, details)
             white = noise.read(low, span.high).to(self.converter.device)
-            samples = self.vocoder(mel, pitch, flags, white, cycles)[0].float().cpu().numpy()
+            spoken = self.vocoder(mel, pitch, flags, white, cycles, decoded=True)
+            samples = spoken[0].float().cpu().numpy()
             self.converted.append(samples[(span.start - low) * hop : (span.stop - low) * hop])
             self._report(_ENCODE, _SYNTHESIZE, span.stop / frames)
 

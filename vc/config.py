@@ -169,8 +169,8 @@ class VocoderConfig:
     n_fft: int = 512  # of the filters; shorter than the mel's window, for sharp consonants
     filter_hop: int = 128  # samples between filters
     corrections: int = 0  # times that what was synthesised is moved to the mel that was wanted
-    # clarity: in voiced frames, below this frequency, noise and pulses are changed by so much;
-    # not while training
+    # clarity: in voiced frames of decoded mels, below this frequency, noise and pulses are changed
+    # by so much; not while training
     clarity_hz: float = 4_000.0
     clarity_noise_db: float = 0.0
     clarity_pulse_db: float = 0.0

@@ -436,15 +436,21 @@ class Converter:
             return None
         return torch.from_numpy(self.voice_prior.details)[None]
 
-    def synthesize(self, log_mel: Tensor, log_f0: Tensor, voiced: Tensor) -> Waveform:
-        """Vocoder stage: `(1, n_mels, frames)` and pitch `(1, frames)` -> `(samples,)`."""
+    def synthesize(
+        self, log_mel: Tensor, log_f0: Tensor, voiced: Tensor, decoded: bool = True
+    ) -> Waveform:
+        """Vocoder stage: `(1, n_mels, frames)` and pitch `(1, frames)` -> `(samples,)`.
+
+        `decoded` says whether a decoder made the mels, or a recording has them.
+        """
         if self.vocoder is None:
             return griffin_lim(log_mel, self.features)[0].cpu().numpy()
         samples = log_mel.shape[-1] * self.features.hop_length
         # the same noise for the same length: converting twice gives the same file
         generator = torch.Generator().manual_seed(0)
         noise = torch.randn(1, samples, generator=generator).to(self.device)
-        return self.vocoder(log_mel, log_f0, voiced, noise)[0].float().cpu().numpy()
+        waveform = self.vocoder(log_mel, log_f0, voiced, noise, decoded=decoded)
+        return waveform[0].float().cpu().numpy()
 
     def clip(self, clip: Clip, name: str) -> Audio:
         """Read a clip, if it was not read yet; `name` is what the user calls it."""

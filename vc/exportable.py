@@ -18,7 +18,14 @@ from vc.config import FeatureConfig
 from vc.features import LogMel
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.details import finish
-from vc.pitch import OCTAVE_JUMP_COST, VOICING_COST, Candidates, cost_scale, pitch_candidates
+from vc.pitch import (
+    OCTAVE_JUMP_COST,
+    VOICING_COST,
+    Candidates,
+    cost_scale,
+    pitch_candidates,
+    steps_a_frame,
+)
 from vc.vocoder.excitation import pulse_train, upsample_log_f0
 from vc.vocoder.source_filter import SourceFilterVocoder
 
@@ -104,13 +111,13 @@ class ExportableFeatures(nn.Module):
         More samples than half a window are needed.
         """
         f0 = best_f0(pitch_candidates(waveform, self.config), self.config)
-        return self.log_mel(waveform), f0
+        return self.log_mel(waveform), f0[:, :: steps_a_frame(self.config)]
 
 
 def best_f0(candidates: Candidates, config: FeatureConfig) -> Tensor:
-    """`(batch, frames)`: the path that `estimate_f0` takes, found by two scans.
+    """`(batch, steps)`: the path that `estimate_f0` takes, found by two scans.
 
-    The first goes forwards and keeps, for each candidate of a frame, the best one of the frame
+    The first goes forwards and keeps, for each candidate of a step, the best one of the step
     before; the second follows these back from the end.
     """
     f0, strength = (x.transpose(0, 1).contiguous().double() for x in candidates)  # (T, B, K)
@@ -194,9 +201,9 @@ class ExportableVocoder(nn.Module):
             self.log_mel = ExportableLogMel(vocoder.log_mel)
 
     def forward(self, log_mel: Tensor, log_f0: Tensor, voiced: Tensor, noise: Tensor) -> Tensor:
-        """See `SourceFilterVocoder.forward`."""
+        """See `SourceFilterVocoder.forward`; mels are decoded ones."""
         config = self.vocoder.config
-        filters = self.vocoder.filters(log_mel, log_f0, voiced)
+        filters = self.vocoder.filters(log_mel, log_f0, voiced, decoded=True)
         samples = log_mel.shape[-1] * config.hop_length
         f0 = upsample_log_f0(log_f0, config.hop_length, samples).exp()
         pulse_gain = filters.pulse.exp() / config.n_fft**0.5

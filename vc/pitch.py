@@ -1,9 +1,10 @@
 """Fundamental frequency: estimate it, make it continuous, move it to another speaker's range.
 
-Estimation is the autocorrelation method of Boersma (1993, "Accurate short-term analysis of the
-fundamental frequency", IFA Proceedings 17), written here for whole clips at a time: of Praat's own,
-WORLD's DIO and Harvest, YIN and pYIN it is the one that is both steady on ordinary recordings and
-fast. `benchmarks/pitch.py` compares them.
+Candidates come from normalised cross-correlation (Atal 1968; as in RAPT, Talkin 1995, "A robust
+algorithm for pitch tracking"): a stretch of one longest period is compared with later ones, so a
+voice that creaks or glides is followed where autocorrelation, which needs three periods, blurs it.
+The path through them is that of Boersma (1993, "Accurate short-term analysis of the fundamental
+frequency", IFA Proceedings 17). `benchmarks/pitch.py` compares trackers.
 """
 
 from __future__ import annotations
@@ -22,16 +23,17 @@ from vc.config import FeatureConfig
 
 FloatArray = npt.NDArray[np.float32]
 
-# Boersma's own settings; costs are a 10 ms step
+# Boersma's own settings, but for the octaves' cost (his is 0.01); costs are a 10 ms step
 _SILENCE_THRESHOLD = 0.03  # of the clip's peak
 _VOICING_THRESHOLD = 0.45
-_OCTAVE_COST = 0.01
+_OCTAVE_COST = 0.02
 OCTAVE_JUMP_COST = 0.35
 VOICING_COST = 0.14
 _REFERENCE_STEP_S = 0.01
+_STEPS_A_FRAME = 2  # a path of smaller steps jumps less
 _CANDIDATES = 8
 _OVERSAMPLING = 2
-_FRAMES_AT_ONCE = 1024
+_WINDOWS_AT_ONCE = 2048
 
 
 class PitchRange(NamedTuple):
@@ -42,10 +44,13 @@ class PitchRange(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """What each frame's F0 may be; the first candidate is "unvoiced"."""
+    """What F0 may be at each step; the first candidate is "unvoiced".
 
-    f0: Tensor  # (batch, frames, candidates) in Hz, 0 for unvoiced and for none
-    strength: Tensor  # (batch, frames, candidates), -inf for none
+    There are `steps_a_frame` steps for each mel frame, and the first is the frame's own.
+    """
+
+    f0: Tensor  # (batch, steps, candidates) in Hz, 0 for unvoiced and for none
+    strength: Tensor  # (batch, steps, candidates), -inf for none
 
 
 def estimate_f0(waveform: Waveform, config: FeatureConfig, peak: float | None = None) -> FloatArray:
@@ -61,18 +66,18 @@ def estimate_f0(waveform: Waveform, config: FeatureConfig, peak: float | None = 
         samples = torch.from_numpy(np.ascontiguousarray(waveform, np.float32))[None]
         clip_peak = _clip_peak(samples, peak)
         # some seconds at a time: all lags of a long clip would fill the memory
-        pieces = _windows(samples, config).split(_FRAMES_AT_ONCE, dim=1)
+        pieces = _windows(samples, config).split(_WINDOWS_AT_ONCE, dim=1)
         found = [_candidates(piece, clip_peak, config) for piece in pieces]
         f0, strength = (
             torch.cat(part, dim=1)[0].double().numpy() for part in zip(*found, strict=True)
         )
-    return _best_path(f0, strength, config)
+    return _best_path(f0, strength, config)[:: steps_a_frame(config)].copy()
 
 
 def pitch_candidates(
     waveform: Tensor, config: FeatureConfig, peak: float | None = None
 ) -> Candidates:
-    """The best candidates of each frame by themselves.
+    """The best candidates of each step by themselves.
 
     Args:
         waveform: `(batch, samples)`.
@@ -88,59 +93,63 @@ def _clip_peak(waveform: Tensor, peak: float | None) -> Tensor:
     return (waveform - waveform.mean(dim=-1, keepdim=True)).abs().amax(dim=-1)[:, None]
 
 
+def steps_a_frame(config: FeatureConfig) -> int:
+    """Steps that the path takes from one mel frame to the next."""
+    return math.gcd(config.hop_length, _STEPS_A_FRAME)
+
+
 def _windows(waveform: Tensor, config: FeatureConfig) -> Tensor:
-    """Three longest periods around each frame, `(batch, frames, samples)`: a view, no copy."""
-    length = round(3 * config.sample_rate / config.f0_min)
+    """Two longest periods around each step, `(batch, steps, samples)`: a view, no copy."""
+    length = 2 * math.ceil(config.sample_rate / config.f0_min) + 4  # and room for neighbouring lags
     padded = functional.pad(waveform, (length // 2, length - length // 2))
-    return padded.unfold(-1, length, config.hop_length)
+    return padded.unfold(-1, length, config.hop_length // steps_a_frame(config))
 
 
 def _candidates(windows: Tensor, clip_peak: Tensor, config: FeatureConfig) -> Candidates:
     step = 1 / (_OVERSAMPLING * config.sample_rate)  # seconds between lags
     windows = windows - windows.mean(dim=-1, keepdim=True)
-    correlation = _autocorrelation(windows, longest=int(1 / (config.f0_min * step)) + 2)
+    correlation = _cross_correlation(windows, lags=int(1 / (config.f0_min * step)) + 2)
     lags, heights = _peaks(correlation, shortest=int(1 / (config.f0_max * step)))
     periods = lags.clamp(min=1.0) * step
-    # a shorter period explains the same autocorrelation better
+    # a shorter period explains the same correlation better
     heights = heights - _OCTAVE_COST * torch.log2(periods * config.f0_min)
     none = lags == 0
     strength = heights.masked_fill(none, -math.inf)
     f0 = (1 / periods).masked_fill(none, 0.0)
-    loudness = windows.abs().amax(dim=-1) / clip_peak.clamp(min=1e-5)
+    outer = windows.shape[-1] // 4
+    loudness = windows[..., outer:-outer].abs().amax(dim=-1) / clip_peak.clamp(min=1e-5)
     quietness = loudness / _SILENCE_THRESHOLD * (1 + _VOICING_THRESHOLD)
-    unvoiced = _VOICING_THRESHOLD + (2 - quietness).clamp(min=0.0)[..., None]  # (B, T, 1)
+    unvoiced = _VOICING_THRESHOLD + (2 - quietness).clamp(min=0.0)[..., None]  # (B, steps, 1)
     f0 = torch.cat([torch.zeros_like(unvoiced), f0], dim=-1)
     return Candidates(f0, torch.cat([unvoiced, strength], dim=-1))
 
 
-def _autocorrelation(windows: Tensor, longest: int) -> Tensor:
-    """Normalised autocorrelation `(batch, frames, lags)` of windows `(batch, frames, samples)`.
+def _cross_correlation(windows: Tensor, lags: int) -> Tensor:
+    """How alike the first stretch of each window is to later ones, `(batch, steps, lags)`, -1 to 1.
 
-    Dividing by the taper's own autocorrelation undoes the fading that it gives to long lags.
+    The stretch is all of the window `(batch, steps, samples)` that the longest lag leaves. Lags go
+    from 0 on, `_OVERSAMPLING` to a sample.
     """
     length = windows.shape[-1]
-    turns = torch.arange(length, device=windows.device) / (length - 1)
-    taper = 0.5 - 0.5 * torch.cos(2 * math.pi * turns)  # Hann's
-    n_fft = 1 << (2 * length - 1).bit_length()
-
-    def correlate(x: Tensor) -> Tensor:
-        """The inverse transform of the power; longer, since that interpolates between the lags.
-
-        Power is real and even, so a forward transform of one half of it does the same.
-        """
-        spectrum = torch.fft.rfft(x, n_fft)
-        power = spectrum.real.square() + spectrum.imag.square()
-        twice = torch.fft.rfft(power, _OVERSAMPLING * n_fft).real
-        return (2 * twice - power[..., :1])[..., :longest]
-
-    of_window = correlate(taper)
-    of_signal = correlate(windows * taper)
-    of_signal = of_signal / of_signal[..., :1].clamp(min=1e-12)
-    return of_signal * (of_window[0] / of_window)
+    stretch = length - math.ceil(lags / _OVERSAMPLING) - 1
+    n_fft = 1 << (length - 1).bit_length()
+    spectrum = torch.fft.rfft(windows, n_fft)
+    cross = spectrum * torch.fft.rfft(windows[..., :stretch], n_fft).conj()
+    # the inverse transform, longer, since that interpolates between lags; what comes out is real,
+    # so forward transforms of one half of either part do the same
+    even = torch.fft.rfft(cross.real, _OVERSAMPLING * n_fft).real
+    odd = torch.fft.rfft(cross.imag, _OVERSAMPLING * n_fft).imag
+    products = (2 * (even + odd) - cross.real[..., :1])[..., :lags] / n_fft
+    power = functional.pad(windows.square().cumsum(dim=-1), (1, 0))
+    power = power[..., stretch:] - power[..., :-stretch]  # of the stretch at each whole lag
+    shares = torch.arange(_OVERSAMPLING, device=windows.device) / _OVERSAMPLING
+    between = torch.lerp(power[..., :-1, None], power[..., 1:, None], shares)
+    power_there = between.flatten(-2)[..., :lags]
+    return products / (power[..., :1] * power_there).clamp(min=1e-12).sqrt()
 
 
 def _peaks(correlation: Tensor, shortest: int) -> tuple[Tensor, Tensor]:
-    """The strongest local maxima of each frame beyond lag `shortest`: lags (0: none), heights."""
+    """The strongest local maxima of each step beyond lag `shortest`: lags (0: none), heights."""
     left, middle, right = correlation[..., :-2], correlation[..., 1:-1], correlation[..., 2:]
     is_peak = (middle > left) & (middle >= right) & (middle > 0.5 * _VOICING_THRESHOLD)
     is_peak = is_peak & (torch.arange(middle.shape[-1], device=middle.device) >= shortest - 1)
@@ -150,7 +159,7 @@ def _peaks(correlation: Tensor, shortest: int) -> tuple[Tensor, Tensor]:
     curvature = (a - 2 * b + c).clamp(max=-1e-12)
     offset = 0.5 * (a - c) / curvature  # of a parabola through the three points
     height = b - 0.25 * (a - c) * offset
-    # noise can correlate above 1 where the window's own correlation is small
+    # interpolation can overshoot
     height = torch.where(height > 1, 1 / height.clamp(min=1.0), height)
     none = heights == 0
     return (best + 1 + offset).masked_fill(none, 0.0), height.masked_fill(none, 0.0)
@@ -159,19 +168,19 @@ def _peaks(correlation: Tensor, shortest: int) -> tuple[Tensor, Tensor]:
 def _best_path(
     f0: npt.NDArray[np.float64], strengths: npt.NDArray[np.float64], config: FeatureConfig
 ) -> FloatArray:
-    """F0 along the strongest path with the fewest jumps (Viterbi), `(frames,)`.
+    """F0 along the strongest path with the fewest jumps (Viterbi), `(steps,)`.
 
     Args:
-        f0: `(frames, candidates)`.
+        f0: `(steps, candidates)`.
         strengths: the same shape.
-        config: gives the time between frames.
+        config: gives the time between steps.
     """
     voiced = f0 > 0
     log_f0 = np.log2(np.where(voiced, f0, 1.0))
     before, after = (slice(None, -1), slice(None), None), (slice(1, None), None)
     jump = OCTAVE_JUMP_COST * np.abs(log_f0[before] - log_f0[after])
     switch = VOICING_COST * (voiced[before] != voiced[after])
-    # (frames - 1, candidates before, candidates after)
+    # (steps - 1, candidates before, candidates after)
     costs = cost_scale(config) * np.where(voiced[before] & voiced[after], jump, switch)
     arrived = np.zeros(f0.shape, dtype=np.intp)
     total = strengths[0]
@@ -187,8 +196,8 @@ def _best_path(
 
 
 def cost_scale(config: FeatureConfig) -> float:
-    """What the costs of changes between frames are multiplied by."""
-    return _REFERENCE_STEP_S * config.frame_rate
+    """What the costs of changes from step to step are multiplied by."""
+    return _REFERENCE_STEP_S * config.frame_rate * steps_a_frame(config)
 
 
 def interpolate_log_f0(f0: FloatArray, fallback_hz: float = 150.0) -> FloatArray:

@@ -420,7 +420,8 @@ class _Mouth:
         begun = self.cycles - periods(log_f0[:, : kept + 1], self.features)
         low = self.done - kept
         noise = self.noise.read(low, low + log_mel.shape[-1]).to(log_mel.device)
-        samples = self.vocoder(log_mel, log_f0, voiced, noise, begun)[0].float().cpu().numpy()
+        spoken = self.vocoder(log_mel, log_f0, voiced, noise, begun, decoded=True)
+        samples = spoken[0].float().cpu().numpy()
         samples = samples[kept * hop : (kept + BLOCK) * hop + _FADE]
         faded = len(self.overlap)
         if faded:

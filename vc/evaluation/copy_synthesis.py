@@ -135,7 +135,8 @@ def copy_clip(converter: Converter, original: Waveform) -> Waveform:
             torch.from_numpy(values)[None].to(converter.device)
             for values in (original, interpolate_log_f0(f0), (f0 > 0).astype(np.float32))
         )
-        copied = converter.synthesize(converter.log_mel(waveform), log_f0, voiced)
+        log_mel = converter.log_mel(waveform)
+        copied = converter.synthesize(log_mel, log_f0, voiced, decoded=False)
     return fit_length(copied, len(original))
 
 

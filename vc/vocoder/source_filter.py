@@ -83,8 +83,15 @@ class SourceFilterVocoder(nn.Module):
         trunk = (config.blocks + 1) * (config.kernel_size // 2)
         return trunk + spread + config.corrections * (heard + spread)
 
-    def filters(self, log_mel: Tensor, log_f0: Tensor, voiced: Tensor) -> Filters:
-        """Predict the filters of `(batch, n_mels, frames)` and pitch `(batch, frames)`."""
+    def filters(
+        self, log_mel: Tensor, log_f0: Tensor, voiced: Tensor, decoded: bool = False
+    ) -> Filters:
+        """Predict the filters of `(batch, n_mels, frames)` and pitch `(batch, frames)`.
+
+        Decoded mels are smoother than true ones, and the trunk takes that for breath: voiced sounds
+        would come out hoarse, and their pitch hard to follow. So `clarity_*` of the configuration
+        are for `decoded` ones.
+        """
         pitch = torch.stack([(log_f0 - _LOG_F0_CENTRE) / _LOG_F0_SCALE, voiced], dim=1)
         x = self.embed_norm(self.embed(torch.cat([log_mel, pitch], dim=1)))
         for block in self.blocks:
@@ -96,7 +103,7 @@ class SourceFilterVocoder(nn.Module):
         envelope = (self.get_buffer("mel_inverse") @ log_mel.float().exp()).clamp(min=1e-5).log()
         envelope = _hold(envelope, self.steps_per_frame)
         pulse, noise = envelope + y[0], envelope + y[1]
-        if not self.training:
+        if decoded:
             voiced = _hold(voiced, self.steps_per_frame).unsqueeze(1)
             pulse = pulse + voiced * self._below(self.config.clarity_pulse_db)
             noise = noise + voiced * self._below(self.config.clarity_noise_db)
@@ -106,11 +113,7 @@ class SourceFilterVocoder(nn.Module):
         )
 
     def _below(self, gain_db: float) -> Tensor:
-        """A log-gain up to `clarity_hz`, none above, `(bins, 1)`.
-
-        Decoded mels are smoother than true ones, and the trunk takes that for breath: conversions
-        of voiced sounds come out hoarse, and their pitch is hard to follow.
-        """
+        """A log-gain up to `clarity_hz`, none above, `(bins, 1)`."""
         hertz = torch.linspace(0, self.config.sample_rate / 2, self.bins)[:, None]
         log_gain = gain_db * math.log(10) / 20 * (hertz < self.config.clarity_hz)
         return log_gain.to(self.get_buffer("window").device)
@@ -122,6 +125,7 @@ class SourceFilterVocoder(nn.Module):
         voiced: Tensor,
         noise: Tensor | None = None,
         start_cycles: float = 0.0,
+        decoded: bool = False,
     ) -> Tensor:
         """Synthesise.
 
@@ -132,13 +136,14 @@ class SourceFilterVocoder(nn.Module):
             noise: white noise of unit variance, `(batch, frames * hop_length)`; drawn from the
                 default generator if not given.
             start_cycles: periods of F0 that went before, where this continues a clip.
+            decoded: whether the mels were made by a decoder, not measured; see `filters`.
 
         Returns:
             Waveform `(batch, frames * hop_length)`.
         """
         config = self.config
         samples = log_mel.shape[-1] * config.hop_length
-        pulse_filter, noise_filter, phase, trust = self.filters(log_mel, log_f0, voiced)
+        pulse_filter, noise_filter, phase, trust = self.filters(log_mel, log_f0, voiced, decoded)
         f0 = upsample_log_f0(log_f0.float(), config.hop_length, samples).exp()
         pulses = self._stft(pulse_train(f0, config.sample_rate, start_cycles))
         if noise is None:
