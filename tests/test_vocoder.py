@@ -53,20 +53,35 @@ def vocode(frames: int, seed: int = 0, level: float = -5.0) -> torch.Tensor:
         return vocoder(log_mel, *pitch, noise)
 
 
-def test_clarity_acts_on_voiced_frames_of_decoded_mels_below_its_limit_only() -> None:
+def test_clarity_acts_on_voiced_frames_below_its_limit_only() -> None:
     torch.manual_seed(0)
     clear = replace(TINY_VOCODER, clarity_hz=4000.0, clarity_noise_db=-20.0, clarity_pulse_db=6.0)
-    vocoder = SourceFilterVocoder(clear, FEATURES)
+    vocoder = SourceFilterVocoder(clear, FEATURES).eval()
     log_mel, log_f0 = torch.full((1, 80, 10), -5.0), torch.full((1, 10), 5.0)
     voiced = torch.tensor([[1.0] * 5 + [0.0] * 5])
-    pulse, noise, phase, _ = vocoder.filters(log_mel, log_f0, voiced, decoded=True)
-    plain_pulse, plain_noise, plain_phase, _ = vocoder.filters(log_mel, log_f0, voiced)
+    pulse, noise, phase, _ = vocoder.filters(log_mel, log_f0, voiced)
+    plain_pulse, plain_noise, plain_phase, _ = vocoder.train().filters(log_mel, log_f0, voiced)
     steps, limit = 5 * vocoder.steps_per_frame, vocoder.bins // 2
     low_and_voiced = torch.zeros_like(pulse)
     low_and_voiced[:, :limit, :steps] = np.log(10) / 20
     torch.testing.assert_close(pulse - plain_pulse, 6 * low_and_voiced, atol=1e-4, rtol=0)
     torch.testing.assert_close(noise - plain_noise, -20 * low_and_voiced, atol=1e-4, rtol=0)
     torch.testing.assert_close(phase, plain_phase)
+
+
+def test_voiced_frames_of_decoded_mels_have_no_noise_in_the_lowest_bands() -> None:
+    torch.manual_seed(0)
+    config = replace(TINY_VOCODER, breath_from_hz=2000.0)
+    vocoder = SourceFilterVocoder(config, FEATURES).eval()
+    log_mel, log_f0 = torch.full((1, 80, 10), -5.0), torch.full((1, 10), 5.0)
+    voiced = torch.tensor([[1.0] * 5 + [0.0] * 5])
+    measured = vocoder.filters(log_mel, log_f0, voiced)
+    decoded = vocoder.filters(log_mel, log_f0, voiced, decoded=True)
+    torch.testing.assert_close(decoded.pulse, measured.pulse)
+    steps, limit = 5 * vocoder.steps_per_frame, vocoder.bins // 4
+    quieter = measured.noise - decoded.noise
+    assert (quieter[:, :limit, :steps] > 6).all()  # log-magnitude
+    assert (quieter[:, limit + 1 :] == 0).all() and (quieter[:, :, steps:] == 0).all()
 
 
 def test_correction_moves_what_is_heard_to_what_was_wanted_as_far_as_it_is_trusted() -> None:

@@ -169,11 +169,12 @@ class VocoderConfig:
     n_fft: int = 512  # of the filters; shorter than the mel's window, for sharp consonants
     filter_hop: int = 128  # samples between filters
     corrections: int = 0  # times that what was synthesised is moved to the mel that was wanted
-    # clarity: in voiced frames of decoded mels, below this frequency, noise and pulses are changed
-    # by so much; not while training
+    # clarity: in voiced frames, below this frequency, noise and pulses are changed by so much;
+    # not while training
     clarity_hz: float = 4_000.0
     clarity_noise_db: float = 0.0
     clarity_pulse_db: float = 0.0
+    breath_from_hz: float = 0.0  # voiced frames of decoded mels have no noise below this
 
     def __post_init__(self) -> None:
         _require_sizes(self, "vocoder", _WIDEST, "width")
@@ -184,7 +185,7 @@ class VocoderConfig:
         _require_sizes(self, "vocoder", 400_000, "sample_rate")
         _require(self.kernel_size % 2 == 1, "vocoder: kernel_size must be odd")
         _require(self.n_fft % 2 == 0, "vocoder: n_fft must be even")
-        for name in ("clarity_hz", "clarity_noise_db", "clarity_pulse_db"):
+        for name in ("clarity_hz", "clarity_noise_db", "clarity_pulse_db", "breath_from_hz"):
             _require(abs(getattr(self, name)) <= 1e6, f"vocoder: {name} is out of range")
         _require(
             self.hop_length % self.filter_hop == 0,

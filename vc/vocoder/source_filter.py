@@ -24,6 +24,7 @@ from vc.vocoder.excitation import pulse_train, upsample_log_f0
 
 _LOG_F0_CENTRE, _LOG_F0_SCALE = 5.0, 0.5  # 148 Hz and about nine semitones
 _LOG_GAIN_LIMIT = 6.0
+_SILENT_DB = -60.0
 
 
 class Filters(NamedTuple):
@@ -88,9 +89,9 @@ class SourceFilterVocoder(nn.Module):
     ) -> Filters:
         """Predict the filters of `(batch, n_mels, frames)` and pitch `(batch, frames)`.
 
-        Decoded mels are smoother than true ones, and the trunk takes that for breath: voiced sounds
-        would come out hoarse, and their pitch hard to follow. So `clarity_*` of the configuration
-        are for `decoded` ones.
+        The trunk takes what a mel does not say for breath, so noise is turned down a little where
+        it is voiced (`clarity_*`). `decoded` mels say less than true ones: voiced sounds would come
+        out hoarse, and their pitch hard to follow. They have no noise below `breath_from_hz`.
         """
         pitch = torch.stack([(log_f0 - _LOG_F0_CENTRE) / _LOG_F0_SCALE, voiced], dim=1)
         x = self.embed_norm(self.embed(torch.cat([log_mel, pitch], dim=1)))
@@ -103,19 +104,21 @@ class SourceFilterVocoder(nn.Module):
         envelope = (self.get_buffer("mel_inverse") @ log_mel.float().exp()).clamp(min=1e-5).log()
         envelope = _hold(envelope, self.steps_per_frame)
         pulse, noise = envelope + y[0], envelope + y[1]
+        config, held = self.config, _hold(voiced, self.steps_per_frame).unsqueeze(1)
+        if not self.training:
+            pulse = pulse + held * self._below(config.clarity_hz, config.clarity_pulse_db)
+            noise = noise + held * self._below(config.clarity_hz, config.clarity_noise_db)
         if decoded:
-            voiced = _hold(voiced, self.steps_per_frame).unsqueeze(1)
-            pulse = pulse + voiced * self._below(self.config.clarity_pulse_db)
-            noise = noise + voiced * self._below(self.config.clarity_noise_db)
+            noise = noise + held * self._below(config.breath_from_hz, _SILENT_DB)
         trust = None if self.trust is None else self.trust(x).float().sigmoid().transpose(1, 2)
         return Filters(
             pulse.clamp(max=_LOG_GAIN_LIMIT), noise.clamp(max=_LOG_GAIN_LIMIT), y[2], trust
         )
 
-    def _below(self, gain_db: float) -> Tensor:
-        """A log-gain up to `clarity_hz`, none above, `(bins, 1)`."""
+    def _below(self, limit_hz: float, gain_db: float) -> Tensor:
+        """A log-gain up to `limit_hz`, none above, `(bins, 1)`."""
         hertz = torch.linspace(0, self.config.sample_rate / 2, self.bins)[:, None]
-        log_gain = gain_db * math.log(10) / 20 * (hertz < self.config.clarity_hz)
+        log_gain = gain_db * math.log(10) / 20 * (hertz < limit_hz)
         return log_gain.to(self.get_buffer("window").device)
 
     def forward(
