@@ -33,7 +33,7 @@ _REFERENCE_STEP_S = 0.01
 _STEPS_A_FRAME = 2  # a path of smaller steps jumps less
 _CANDIDATES = 8
 _OVERSAMPLING = 2
-_WINDOWS_AT_ONCE = 2048
+_WINDOWS_AT_ONCE = 512
 
 
 class PitchRange(NamedTuple):
