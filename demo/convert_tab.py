@@ -64,7 +64,7 @@ def convert_tab(studio: Studio) -> ConvertTab:
                 label="Reference clips or .voice",
                 file_count="multiple",
                 type="filepath",
-                height=150,
+                height=180,
                 elem_id="references",
             )
             recording = gr.Audio(
