@@ -25,6 +25,19 @@ def test_pitch_of_a_known_voice(f0: float) -> None:
     assert abs(12 * np.log2(np.exp(found.median) / f0)) < 1.5  # the melody swings by 1.8
 
 
+@pytest.mark.parametrize("hop_length", [256, 275])
+def test_a_fast_glide_is_followed_frame_by_frame(hop_length: int) -> None:
+    seconds = np.arange(16_000) / 16_000
+    hertz = 120 * 2 ** (2 * seconds)  # two octaves in a second
+    phase = 2 * np.pi * np.cumsum(hertz) / 16_000
+    harmonics = [np.cos(k * phase) / k for k in range(1, 9)]
+    waveform = np.sum(harmonics, axis=0).astype(np.float32)
+    track = estimate_f0(waveform, FeatureConfig(hop_length=hop_length))
+    assert len(track) == num_frames(16_000, hop_length)
+    inner = slice(4, 54)  # windows that lie within the clip
+    np.testing.assert_allclose(track[inner], hertz[::hop_length][inner], rtol=0.03)
+
+
 def test_noise_and_silence_have_no_pitch() -> None:
     for waveform in (np.zeros(16_000, np.float32), np.full(16_000, 1e-7, np.float32)):
         assert pitch_range(estimate_f0(waveform, FeatureConfig())) is None

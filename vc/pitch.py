@@ -71,7 +71,8 @@ def estimate_f0(waveform: Waveform, config: FeatureConfig, peak: float | None = 
         f0, strength = (
             torch.cat(part, dim=1)[0].double().numpy() for part in zip(*found, strict=True)
         )
-    return _best_path(f0, strength, config)[:: steps_a_frame(config)].copy()
+    path = _best_path(f0, strength, config)
+    return path[:: steps_a_frame(config)].copy()  # caches are written from contiguous arrays only
 
 
 def pitch_candidates(

@@ -104,7 +104,8 @@ class SourceFilterVocoder(nn.Module):
         envelope = (self.get_buffer("mel_inverse") @ log_mel.float().exp()).clamp(min=1e-5).log()
         envelope = _hold(envelope, self.steps_per_frame)
         pulse, noise = envelope + y[0], envelope + y[1]
-        config, held = self.config, _hold(voiced, self.steps_per_frame).unsqueeze(1)
+        config = self.config
+        held = _hold(voiced, self.steps_per_frame).unsqueeze(1)
         if not self.training:
             pulse = pulse + held * self._below(config.clarity_hz, config.clarity_pulse_db)
             noise = noise + held * self._below(config.clarity_hz, config.clarity_noise_db)
