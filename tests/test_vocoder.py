@@ -84,6 +84,22 @@ def test_voiced_frames_of_decoded_mels_have_no_noise_in_the_lowest_bands() -> No
     assert (quieter[:, limit + 1 :] == 0).all() and (quieter[:, :, steps:] == 0).all()
 
 
+def test_decoded_mels_are_corrected_by_less_below_the_breath_and_by_more_above() -> None:
+    torch.manual_seed(0)
+    shares = replace(TINY_VOCODER, corrections=1, breath_from_hz=1000.0)
+    shares = replace(shares, correction_below=0.5, correction_above=1.5)
+    vocoder = SourceFilterVocoder(shares, FEATURES).eval()
+    mel = torch.full((1, 80, 10), -5.0), torch.full((1, 10), 5.0), torch.ones(1, 10)
+    measured = vocoder.filters(*mel).trust
+    decoded = vocoder.filters(*mel, decoded=True).trust
+    trained = vocoder.train().filters(*mel, decoded=True).trust
+    assert measured is not None and decoded is not None and trained is not None
+    torch.testing.assert_close(trained, measured)
+    low = 26  # bands of 80 that lie below 1 kHz
+    torch.testing.assert_close(decoded[:, :low], 0.5 * measured[:, :low])
+    torch.testing.assert_close(decoded[:, low:], 1.5 * measured[:, low:])
+
+
 def test_correction_moves_what_is_heard_to_what_was_wanted_as_far_as_it_is_trusted() -> None:
     speech = torch.from_numpy(make_voice(150.0))[None]
     log_mel = LogMel(FEATURES)(speech)

@@ -174,7 +174,11 @@ class VocoderConfig:
     clarity_hz: float = 4_000.0
     clarity_noise_db: float = 0.0
     clarity_pulse_db: float = 0.0
-    breath_from_hz: float = 0.0  # voiced frames of decoded mels have no noise below this
+    # of decoded mels: voiced frames have no noise below this, and of what a correction would give
+    # back, so much is given below and above it (the latter two not while training)
+    breath_from_hz: float = 0.0
+    correction_below: float = 1.0
+    correction_above: float = 1.0
 
     def __post_init__(self) -> None:
         _require_sizes(self, "vocoder", _WIDEST, "width")
@@ -187,6 +191,8 @@ class VocoderConfig:
         _require(self.n_fft % 2 == 0, "vocoder: n_fft must be even")
         for name in ("clarity_hz", "clarity_noise_db", "clarity_pulse_db", "breath_from_hz"):
             _require(abs(getattr(self, name)) <= 1e6, f"vocoder: {name} is out of range")
+        for name in ("correction_below", "correction_above"):
+            _require(0 <= getattr(self, name) <= 4, f"vocoder: {name} must be from 0 to 4")
         _require(
             self.hop_length % self.filter_hop == 0,
             "vocoder: hop_length must be a multiple of filter_hop",

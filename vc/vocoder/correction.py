@@ -31,7 +31,12 @@ class MelCorrection(nn.Module):
     def __init__(self, features: FeatureConfig, bins: int, steps_per_frame: int) -> None:
         super().__init__()
         self.steps_per_frame = steps_per_frame
-        self.register_buffer("between_bands", _between_bands(features, bins), persistent=False)
+        centres = _band_centres(features)
+        nyquist = features.sample_rate / 2
+        self.register_buffer("centres", centres, persistent=False)  # Hz
+        self.register_buffer(
+            "between_bands", _between_bands(centres, nyquist, bins), persistent=False
+        )
 
     def forward(self, wanted: Tensor, heard: Tensor, trust: Tensor) -> Tensor:
         """Gains `(batch, bins, frames * steps_per_frame)`, 1 where nothing is to be changed.
@@ -39,7 +44,7 @@ class MelCorrection(nn.Module):
         Args:
             wanted: log-mel `(batch, n_mels, frames)`.
             heard: that of what was synthesised, alike.
-            trust: share of what is missing that is given, alike, 0 to 1.
+            trust: share of what is missing that is given, alike; above 1, more than that.
         """
         missing = wanted.float() - heard
         missing = trust * missing.clamp(-_LARGEST, _LARGEST)
@@ -51,13 +56,17 @@ class MelCorrection(nn.Module):
         return between_frames[..., :columns].exp()
 
 
-def _between_bands(features: FeatureConfig, bins: int) -> Tensor:
-    """Weights `(bins, n_mels)` that interpolate linearly between the middles of mel bands."""
+def _band_centres(features: FeatureConfig) -> Tensor:
+    """Middles of the mel bands in Hz, `(n_mels,)`."""
     with torch.device("cpu"):
         filters = mel_filterbank(features)  # (n_mels, n_fft / 2 + 1)
-        nyquist = features.sample_rate / 2
-        hertz = torch.linspace(0, nyquist, filters.shape[1])
-        centres = filters @ hertz / filters.sum(dim=1).clamp(min=1e-9)
+        hertz = torch.linspace(0, features.sample_rate / 2, filters.shape[1])
+        return filters @ hertz / filters.sum(dim=1).clamp(min=1e-9)
+
+
+def _between_bands(centres: Tensor, nyquist: float, bins: int) -> Tensor:
+    """Weights `(bins, n_mels)` that interpolate linearly between the middles of mel bands."""
+    with torch.device("cpu"):
         wanted = torch.linspace(0, nyquist, bins).clamp(float(centres[0]), float(centres[-1]))
         above = torch.searchsorted(centres, wanted).clamp(1, len(centres) - 1)
         low, high = centres[above - 1], centres[above]

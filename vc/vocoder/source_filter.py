@@ -33,7 +33,7 @@ class Filters(NamedTuple):
     pulse: Tensor  # log-magnitude for pulses, `(batch, bins, frames * steps_per_frame)`
     noise: Tensor  # for noise, alike
     phase: Tensor  # for pulses, in radians, alike
-    trust: Tensor | None  # in the mel, 0 to 1, `(batch, n_mels, frames)`; for corrections only
+    trust: Tensor | None  # in the mel, `(batch, n_mels, frames)`; for corrections only
 
 
 class SourceFilterVocoder(nn.Module):
@@ -91,7 +91,10 @@ class SourceFilterVocoder(nn.Module):
 
         The trunk takes what a mel does not say for breath, so noise is turned down a little where
         it is voiced (`clarity_*`). `decoded` mels say less than true ones: voiced sounds would come
-        out hoarse, and their pitch hard to follow. They have no noise below `breath_from_hz`.
+        out hoarse, and their pitch hard to follow. They have no noise below `breath_from_hz`, are
+        corrected by less there (harmonics are clean already, and a gain that follows the mel blurs
+        them), and by more above it (a gain is smeared over the window of the filters, so a single
+        step falls short).
         """
         pitch = torch.stack([(log_f0 - _LOG_F0_CENTRE) / _LOG_F0_SCALE, voiced], dim=1)
         x = self.embed_norm(self.embed(torch.cat([log_mel, pitch], dim=1)))
@@ -111,10 +114,20 @@ class SourceFilterVocoder(nn.Module):
             noise = noise + held * self._below(config.clarity_hz, config.clarity_noise_db)
         if decoded:
             noise = noise + held * self._below(config.breath_from_hz, _SILENT_DB)
-        trust = None if self.trust is None else self.trust(x).float().sigmoid().transpose(1, 2)
+        trust = None
+        if self.trust is not None:
+            trust = self.trust(x).float().sigmoid().transpose(1, 2)
+            if decoded and not self.training:
+                trust = trust * self._correction_shares()
         return Filters(
             pulse.clamp(max=_LOG_GAIN_LIMIT), noise.clamp(max=_LOG_GAIN_LIMIT), y[2], trust
         )
+
+    def _correction_shares(self) -> Tensor:
+        """How much of a correction decoded mels are given in each band, `(n_mels, 1)`."""
+        config = self.config
+        low = self.correction.get_buffer("centres")[:, None] < config.breath_from_hz
+        return torch.where(low, config.correction_below, config.correction_above)
 
     def _below(self, limit_hz: float, gain_db: float) -> Tensor:
         """A log-gain up to `limit_hz`, none above, `(bins, 1)`."""
