@@ -14,7 +14,7 @@ pytest.importorskip("gradio")
 
 from demo.private_paths import ALIAS, Message, PrivatePaths
 
-FOLDER = Path("/home/ann b/files")
+FOLDER = Path("/invented/ann b/files")  # a space, as users' folders have
 KINDS = ["application/json", "text/html; charset=utf-8", "text/event-stream"]
 
 

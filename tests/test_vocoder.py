@@ -86,9 +86,9 @@ def test_voiced_frames_of_decoded_mels_have_no_noise_in_the_lowest_bands() -> No
 
 def test_decoded_mels_are_corrected_by_less_below_the_breath_and_by_more_above() -> None:
     torch.manual_seed(0)
-    shares = replace(TINY_VOCODER, corrections=1, breath_from_hz=1000.0)
-    shares = replace(shares, correction_below=0.5, correction_above=1.5)
-    vocoder = SourceFilterVocoder(shares, FEATURES).eval()
+    shares = {"correction_below": 0.5, "correction_above": 1.5}
+    config = replace(TINY_VOCODER, corrections=1, breath_from_hz=1000.0, **shares)
+    vocoder = SourceFilterVocoder(config, FEATURES).eval()
     mel = torch.full((1, 80, 10), -5.0), torch.full((1, 10), 5.0), torch.ones(1, 10)
     measured = vocoder.filters(*mel).trust
     decoded = vocoder.filters(*mel, decoded=True).trust
