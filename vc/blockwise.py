@@ -42,9 +42,8 @@ from vc.audio import (
 )
 from vc.convert import COMMENT, LONG_S, Converter, Pitch, Progress, Reference, moved_f0
 from vc.denoise import clean_blocks
-from vc.model.autoencoder import Latent
 from vc.model.content_encoder import ContentEncoder
-from vc.model.details import CONTEXT, finish
+from vc.model.details import CONTEXT
 from vc.model.layers import ConvNeXtBlock, InstanceNorm, Statistics, instance_norm
 from vc.model.vocal_tract import STRIDE as TRACT_STRIDE
 from vc.on_disk import LevelMeter, Rows
@@ -469,8 +468,7 @@ class _LongConversion:
             low = span.low
             pitch, flags = tensor(log_f0[low : span.high]), tensor(voiced[low : span.high])
             part = content.read(low // stride, -(-span.high // stride))
-            mel = self.model.decode(Latent(self._tensor(part), speaker), pitch, flags)
-            mel = finish(mel, flags, details)
+            mel = self.model.say(self._tensor(part), speaker, pitch, flags, details)
             white = noise.read(low, span.high).to(self.converter.device)
             spoken = self.vocoder(mel, pitch, flags, white, cycles, decoded=True)
             samples = spoken[0].float().cpu().numpy()

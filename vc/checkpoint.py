@@ -23,6 +23,7 @@ from vc.config import (
     AutoencoderConfig,
     DenoiserConfig,
     FeatureConfig,
+    ListenerConfig,
     MaskedPredictorConfig,
     UnitConfig,
     VocoderConfig,
@@ -33,6 +34,7 @@ from vc.errors import CheckpointError, ConfigError
 from vc.json_text import parse_json
 from vc.model.autoencoder import Autoencoder
 from vc.model.denoiser import Denoiser
+from vc.model.listener import Listener
 from vc.model.masked_predictor import MaskedPredictor
 from vc.model.unit_coder import UnitCoder
 from vc.safe_write import make_folder, write_bytes
@@ -42,17 +44,24 @@ FORMAT_VERSION = 1
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
 
 C = TypeVar(
-    "C", AutoencoderConfig, VocoderConfig, DenoiserConfig, UnitConfig, MaskedPredictorConfig
+    "C",
+    AutoencoderConfig,
+    VocoderConfig,
+    DenoiserConfig,
+    UnitConfig,
+    MaskedPredictorConfig,
+    ListenerConfig,
 )
 M = TypeVar("M", bound=nn.Module)
-Kind = Literal["autoencoder", "vocoder", "denoiser", "units", "masked_predictor"]
-Network = Autoencoder | SourceFilterVocoder | Denoiser | UnitCoder | MaskedPredictor
+Kind = Literal["autoencoder", "vocoder", "denoiser", "units", "masked_predictor", "listener"]
+Network = Autoencoder | SourceFilterVocoder | Denoiser | UnitCoder | MaskedPredictor | Listener
 KINDS: dict[type[nn.Module], Kind] = {
     Autoencoder: "autoencoder",
     SourceFilterVocoder: "vocoder",
     Denoiser: "denoiser",
     UnitCoder: "units",
     MaskedPredictor: "masked_predictor",
+    Listener: "listener",
 }
 
 
@@ -182,6 +191,13 @@ def load_masked_predictor(folder: Path) -> MaskedPredictor:
     info = _inspect_kind(folder, "masked_predictor")
     config = _model_config(MaskedPredictorConfig, info)
     return _with_weights(lambda: MaskedPredictor(config, info.features), info)
+
+
+def load_listener(folder: Path) -> Listener:
+    """Load the listeners of a training in evaluation mode on the CPU."""
+    info = _inspect_kind(folder, "listener")
+    config = _model_config(ListenerConfig, info)
+    return _with_weights(lambda: Listener(config, info.features), info)
 
 
 def _inspect_kind(folder: Path, kind: Kind) -> CheckpointInfo:

@@ -111,6 +111,7 @@ class AutoencoderConfig:
     decoder_norm: Literal["layer", "instance"] = "layer"  # with "instance", FiLM is AdaIN
     f0_bands: int = 32  # radial basis functions over log-F0
     f0_conditioning: bool = True
+    emphasis: float = 0.0  # how much farther from the average voice than asked conversions are
 
     def __post_init__(self) -> None:
         widths = ("width", "content_dim", "speaker_width", "speaker_dim", "f0_bands")
@@ -147,6 +148,7 @@ class AutoencoderConfig:
             self.bottleneck != "one_hot" or self.content_dim >= 2,
             "autoencoder: the one_hot bottleneck needs content_dim >= 2, its classes",
         )
+        _require(0 <= self.emphasis <= 1, "autoencoder: emphasis must be in 0..1")
         _require(self.one_hot_temperature > 0, "autoencoder: one_hot_temperature must be positive")
 
     @property
@@ -269,6 +271,30 @@ class MaskedPredictorConfig:
         _require(
             self.code_block <= self.blocks, f"{section}: code_block must not be beyond the blocks"
         )
+
+
+@dataclass(frozen=True)
+class ListenerConfig:
+    """Sizes of the networks that hear, in training, who speaks and what is said."""
+
+    n_mels: int = 80
+    width: int = 256
+    expansion: int = 3
+    speaker_kernel: int = 7  # frames each block looks at
+    speaker_blocks: int = 5
+    speaker_dim: int = 192
+    phone_kernel: int = 9
+    phone_blocks: int = 6
+    phones: int = 0  # symbols; taken from the labels where a training begins
+
+    def __post_init__(self) -> None:
+        _require_sizes(self, "listener", _WIDEST, "width", "speaker_dim")
+        _require_sizes(self, "listener", _DEEPEST, "speaker_blocks", "phone_blocks", least=0)
+        _require_sizes(self, "listener", 512, "n_mels")
+        _require_sizes(self, "listener", 255, "expansion", "speaker_kernel", "phone_kernel")
+        _require_sizes(self, "listener", 1 << 16, "phones", least=0)
+        for kernel in (self.speaker_kernel, self.phone_kernel):
+            _require(kernel % 2 == 1, "listener: kernels must be odd")
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,9 @@ from vc.clip_check import NO_SPEECH_KINDS, NOT_SPEECH, STRANGE, Problem, check_c
 from vc.denoise import clean_blocks
 from vc.errors import CheckpointError, VCError, VoiceError
 from vc.features import LogMel
-from vc.model.autoencoder import Autoencoder, Latent
+from vc.model.autoencoder import Autoencoder
 from vc.model.denoiser import Denoiser
-from vc.model.details import finish, thin_out, voiced_frames
+from vc.model.details import thin_out, voiced_frames
 from vc.model.speaker_encoder import average_embeddings
 from vc.pitch import (
     estimate_f0,
@@ -421,9 +421,8 @@ class Converter:
 
     def _decode(self, content: Tensor, voice: Voice, log_f0: Tensor, voiced: Tensor) -> Tensor:
         """Content and pitch `(1, frames)` -> log-mel `(1, n_mels, frames)`."""
-        latent = Latent(content, voice.speaker_embedding.to(self.device)[None])
-        decoded = self.autoencoder.decode(latent, log_f0, voiced)
-        return finish(decoded, voiced, self.details(voice))
+        speaker = voice.speaker_embedding.to(self.device)[None]
+        return self.autoencoder.say(content, speaker, log_f0, voiced, self.details(voice))
 
     def details(self, voice: Voice) -> Tensor | None:
         """Frames that lend their details to a voice, `(1, kept, n_mels)`; None if there are none.

@@ -16,8 +16,7 @@ from torch.nn import functional
 
 from vc.config import FeatureConfig
 from vc.features import LogMel
-from vc.model.autoencoder import Autoencoder, Latent
-from vc.model.details import finish
+from vc.model.autoencoder import Autoencoder
 from vc.pitch import (
     OCTAVE_JUMP_COST,
     VOICING_COST,
@@ -185,9 +184,8 @@ class ExportableDecoder(nn.Module):
         log_f0: Tensor,
         voiced: Tensor,
     ) -> Tensor:
-        """See `Autoencoder.decode` and `finish`."""
-        latent = Latent(content, speaker_embedding)
-        return finish(self.autoencoder.decode(latent, log_f0, voiced), voiced, details)
+        """See `Autoencoder.say`."""
+        return self.autoencoder.say(content, speaker_embedding, log_f0, voiced, details)
 
 
 class ExportableVocoder(nn.Module):

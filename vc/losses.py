@@ -10,6 +10,7 @@ from vc.model.layers import smooth_bands
 
 STFT_SIZES = (256, 512, 1024, 2048)
 _ENVELOPE_COEFFICIENTS = 14  # cepstral: formants, without harmonics
+_VOICE_SCALE, _PICKING_SHARE = 12.0, 0.15  # of the softmax over cosines; beside the cosine
 
 
 def stft_magnitude(waveform: Tensor, n_fft: int) -> Tensor:
@@ -65,6 +66,66 @@ def contrastive_loss(
     logits = logits.masked_fill(near, -1e4)
     targets = frames.expand(len(logits), -1)
     return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+def ctc_loss(logits: Tensor, targets: Tensor, lengths: Tensor) -> Tensor:
+    """Connectionist temporal classification (Graves et al. 2006), a label.
+
+    Args:
+        logits: `(batch, 1 + labels, steps)`; the first is the blank.
+        targets: all label sequences, one after the other.
+        lengths: `(batch,)`, labels of each.
+    """
+    log_probabilities = logits.float().log_softmax(dim=1).permute(2, 0, 1)
+    steps = torch.full((len(logits),), logits.shape[-1], dtype=torch.long)
+    return functional.ctc_loss(log_probabilities, targets, steps, lengths, zero_infinity=True)
+
+
+def pairing_loss(first: Tensor, second: Tensor, labels: Tensor, scale: float = 16.0) -> Tensor:
+    """Two pieces of each speaker must find each other (InfoNCE, both ways).
+
+    Args:
+        first: unit vectors of one piece of each speaker, `(batch, speaker_dim)`.
+        second: of another, in the same order.
+        labels: `(batch,)`; a speaker who was drawn twice is no wrong answer.
+        scale: of the softmax over cosines.
+    """
+    cosines = scale * first.float() @ second.float().T
+    own = torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+    again = (labels[:, None] == labels) & ~own
+    cosines = cosines.masked_fill(again, -1e4)
+    right = torch.arange(len(labels), device=labels.device)
+    return (
+        functional.cross_entropy(cosines, right) + functional.cross_entropy(cosines.T, right)
+    ) / 2
+
+
+def mistaken_voice_loss(heard: Tensor, wanted: Tensor, source: Tensor) -> Tensor:
+    """A swap must sound like its reference, and not like its source or another reference.
+
+    1 - cosine, and a small share of the cross-entropy of picking the right voice.
+
+    Args:
+        heard: unit vectors of swapped clips, `(batch, speaker_dim)`.
+        wanted: of their references, in the same order.
+        source: of their sources.
+    """
+    to_source = (heard * source).sum(dim=-1, keepdim=True)
+    cosines = torch.cat([heard @ wanted.T, to_source], dim=-1)
+    right = torch.arange(len(heard), device=heard.device)
+    picking = functional.cross_entropy(_VOICE_SCALE * cosines, right)
+    return 1 - (heard * wanted).sum(dim=-1).mean() + _PICKING_SHARE * picking
+
+
+def mistaken_phones_loss(heard: Tensor, said: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of phones heard from phones said, nats a step.
+
+    Args:
+        heard: logits `(batch, 1 + phones, steps)` of a swapped clip.
+        said: logits of its source.
+    """
+    said, heard = (x.float().log_softmax(dim=1) for x in (said, heard))
+    return (said.exp() * (said - heard)).sum(dim=1).mean()
 
 
 def margin_softmax_loss(

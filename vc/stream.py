@@ -33,8 +33,6 @@ from vc.audio import (
 from vc.blockwise import can_split
 from vc.convert import Clip, Converter, Pitch, Reference
 from vc.errors import AudioError, CheckpointError
-from vc.model.autoencoder import Latent
-from vc.model.details import finish
 from vc.model.layers import ConvNeXtBlock, Statistics, instance_norm
 from vc.model.vocal_tract import STRIDE as TRACT_STRIDE
 from vc.pitch import PitchRange, estimate_f0
@@ -377,8 +375,7 @@ class _Mouth:
             self.pitch.learn(new[:BLOCK])
         content = self._content(heard.log_mel, slice(given, given + BLOCK), heard.is_speech)
         pitch, flags = (torch.from_numpy(x)[None].to(content.device) for x in (log_f0, voiced))
-        decoded = self.model.decode(Latent(content, self.speaker), pitch, flags)
-        decoded = finish(decoded, flags, self.details)[..., given:]
+        decoded = self.model.say(content, self.speaker, pitch, flags, self.details)[..., given:]
 
         kept = min(given, self.spoken_reach)
         spoken = torch.cat([self.decoded[..., self.decoded.shape[-1] - kept :], decoded], dim=-1)

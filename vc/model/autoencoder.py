@@ -11,9 +11,13 @@ from vc.config import AutoencoderConfig, FeatureConfig
 from vc.model.bottleneck import Bottled, make_bottleneck
 from vc.model.content_encoder import ContentEncoder
 from vc.model.decoder import Decoder
+from vc.model.details import finish
 from vc.model.layers import Statistics, instance_norm
-from vc.model.speaker_encoder import SpeakerEncoder
+from vc.model.speaker_encoder import SpeakerEncoder, exaggerate
 from vc.model.vocal_tract import VocalTractEncoder, bend
+
+
+_FOLLOWING = 0.01  # how far the average voice moves to each batch's
 
 
 class Latent(NamedTuple):
@@ -43,6 +47,8 @@ class Autoencoder(nn.Module):
         self.content_encoder = ContentEncoder(config)
         self.bottleneck = make_bottleneck(config)
         self.speaker_encoder = SpeakerEncoder(config)
+        if config.emphasis:
+            self.register_buffer("average_voice", torch.zeros(config.embedding_dim))
         self.decoder = Decoder(config, features)
 
     def set_statistics(self, mean: Tensor, scale: Tensor) -> None:
@@ -99,6 +105,13 @@ class Autoencoder(nn.Module):
         """`(batch, n_mels, frames)` -> `(batch, embedding_dim)`."""
         return self.speaker_encoder(self.normalize(log_mel))
 
+    @torch.no_grad()
+    def follow_voices(self, speaker_embedding: Tensor) -> None:
+        """While training: let the average voice follow a batch `(batch, embedding_dim)`."""
+        if self.config.emphasis:
+            average = self.get_buffer("average_voice")
+            average.lerp_(speaker_embedding.mean(dim=0).to(average), _FOLLOWING)
+
     def decode(self, latent: Latent, log_f0: Tensor, voiced: Tensor) -> Tensor:
         """Latent and pitch -> log-mel.
 
@@ -112,6 +125,36 @@ class Autoencoder(nn.Module):
         """
         mel = self.decoder(latent.content, latent.speaker_embedding, log_f0, voiced)
         return mel * self.get_buffer("mel_scale")[:, None] + self.get_buffer("mel_mean")[:, None]
+
+    def say(
+        self,
+        content: Tensor,
+        speaker_embedding: Tensor,
+        log_f0: Tensor,
+        voiced: Tensor,
+        details: Tensor | None,
+    ) -> Tensor:
+        """Content in a voice, as a vocoder is given it: `decode`, for conversions.
+
+        The decoder says a little less of a voice than it is asked for, so it is asked for more
+        (`config.emphasis`), as guidance does with conditional diffusion (Ho & Salimans 2022,
+        arXiv:2207.12598); and what it blurs is mended (`vc.model.details.finish`).
+
+        Args:
+            content: `(batch, content_dim, content_frames)`.
+            speaker_embedding: whose voice, `(batch, embedding_dim)`.
+            log_f0: as in `decode`.
+            voiced: as in `decode`.
+            details: frames that lend theirs, `(batch, kept, n_mels)`, or None.
+
+        Returns:
+            `(batch, n_mels, frames)`.
+        """
+        if self.config.emphasis:
+            average, share = self.get_buffer("average_voice"), self.config.emphasis
+            speaker_embedding = exaggerate(speaker_embedding, average, share, self.config)
+        decoded = self.decode(Latent(content, speaker_embedding), log_f0, voiced)
+        return finish(decoded, voiced, details)
 
     def forward(self, log_mel: Tensor, log_f0: Tensor, voiced: Tensor) -> Tensor:
         """Rebuild a clip from its own latent."""

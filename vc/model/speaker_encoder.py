@@ -74,13 +74,18 @@ class SpeakerEncoder(nn.Module):
 def spectral_statistics(mel: Tensor) -> SpectralStatistics:
     """Mean and log standard deviation over speech frames of `(batch, n_mels, frames)`."""
     mel = mel.float()
-    level = mel.mean(dim=1)  # (B, T)
-    speech_level = _quantile_95(level.detach()) - _ACTIVE_RANGE
-    active = (level >= speech_level).float().unsqueeze(1)  # (B, 1, T)
+    active = active_frames(mel)
     share = active / active.sum(dim=-1, keepdim=True)
     mean = (share * mel).sum(dim=-1)
     variance = (share * (mel - mean.unsqueeze(-1)).square()).sum(dim=-1)
     return SpectralStatistics(mean, 0.5 * variance.clamp(min=1e-3).log())
+
+
+def active_frames(mel: Tensor) -> Tensor:
+    """Which frames of `(batch, n_mels, frames)` are speech, 1.0 or 0.0, `(batch, 1, frames)`."""
+    level = mel.mean(dim=1)  # (B, T)
+    speech_level = _quantile_95(level.detach()) - _ACTIVE_RANGE
+    return (level >= speech_level).float().unsqueeze(1)
 
 
 def _quantile_95(level: Tensor) -> Tensor:
@@ -113,6 +118,15 @@ def average_embeddings(embeddings: Tensor, weights: Tensor, config: AutoencoderC
     """
     mean = (embeddings * (weights / weights.sum()).unsqueeze(-1)).sum(dim=0)
     return with_unit_identity(mean, config)
+
+
+def exaggerate(
+    embedding: Tensor, average: Tensor, share: float, config: AutoencoderConfig
+) -> Tensor:
+    """Embeddings `(batch, embedding_dim)` that lie farther from the average, by `share` as far."""
+    moved = embedding + share * (embedding - average)
+    identity, rest = moved.split([config.speaker_dim, moved.shape[-1] - config.speaker_dim], dim=-1)
+    return torch.cat([functional.normalize(identity, dim=-1), rest], dim=-1)
 
 
 def with_unit_identity(embedding: Tensor, config: AutoencoderConfig) -> Tensor:

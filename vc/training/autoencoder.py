@@ -18,11 +18,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vc.checkpoint import load_autoencoder, save_checkpoint
+from vc.checkpoint import load_autoencoder, load_listener, save_checkpoint
 from vc.config import AutoencoderConfig, DataConfig, FeatureConfig, OptimizerConfig, RunConfig
-from vc.losses import contrastive_loss, envelope_loss, margin_softmax_loss
+from vc.errors import ConfigError
+from vc.losses import (
+    contrastive_loss,
+    envelope_loss,
+    margin_softmax_loss,
+    mistaken_phones_loss,
+    mistaken_voice_loss,
+)
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.layers import instance_norm
+from vc.model.listener import Listener
 from vc.model.speaker_encoder import split_embedding
 from vc.model.vocal_tract import bend, draw_stretches
 from vc.training.board import Example
@@ -57,6 +65,9 @@ class AutoencoderLossConfig:
     swap_content: float = 0.15  # content of the swapped decode is the source's
     swap_speaker: float = 1.5  # speaker of the swapped decode is the reference's
     adversarial: float = 0.2  # swapped decodes look real for the speaker
+    heard_speaker: float = 0.0  # a listener hears the reference's voice in swaps, not the source's
+    heard_phones: float = 0.0  # it hears the source's phones in them
+    heard_sounds: float = 0.0  # and, inside, the source's sounds, frame by frame
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,8 @@ class AutoencoderRecipe:
     features: FeatureConfig = field(default_factory=FeatureConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     loss: AutoencoderLossConfig = field(default_factory=AutoencoderLossConfig)
+    listener: str = ""  # checkpoint of the listener, for the losses `heard_*`
+    trained: tuple[str, ...] = ()  # parts that are trained while the others stand still; (): all
     perturb: PerturbConfig = field(default_factory=PerturbConfig)
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -91,6 +104,7 @@ class AutoencoderTask:
         self.validation = SpeechData(cache, "validation", recipe.features, recipe.data)
         self.noise = load_noise(cache, recipe.features, recipe.data)
         self.phones = PhoneLabels(cache, self.train_data) if weights.ctc else None
+        self.listener = self._load_listener()
 
         torch.manual_seed(recipe.run.seed)
         self.model = Autoencoder(config, recipe.features).to(device)
@@ -115,6 +129,7 @@ class AutoencoderTask:
             "phone_head": self.phone_head.to(device),
             "discriminator": self.discriminator.to(device),
         }
+        self._keep_still()
         trained = chain(
             self.model.parameters(), self.classes.parameters(), self.phone_head.parameters()
         )
@@ -126,6 +141,37 @@ class AutoencoderTask:
                 recipe.optimizer.discriminator_rate,
             ),
         }
+
+    def _load_listener(self) -> Listener | None:
+        """The listener, standing still; None if nothing is asked of it.
+
+        Raises:
+            ConfigError: its losses have a weight, but it is not named.
+        """
+        weights = self.recipe.loss
+        if not (weights.heard_speaker or weights.heard_phones or weights.heard_sounds):
+            return None
+        if not self.recipe.listener:
+            raise ConfigError("loss.heard_* need a listener; train one, and name its checkpoint")
+        listener = load_listener(Path(self.recipe.listener)).to(self.device).requires_grad_(False)
+        if listener.features != self.recipe.features:
+            raise ConfigError(f"{self.recipe.listener}: was trained on other features")
+        return listener
+
+    def _keep_still(self) -> None:
+        """Let only the parts that the recipe names learn.
+
+        Raises:
+            ConfigError: the model has no such part.
+        """
+        parts = self.recipe.trained
+        if not parts:
+            return
+        for part in parts:
+            if getattr(self.model, part, None) is None:
+                raise ConfigError(f"trained: the model has no part '{part}'")
+        for name, parameter in self.model.named_parameters():
+            parameter.requires_grad_(name.split(".")[0] in parts)
 
     @torch.no_grad()
     def _start_classes(self) -> None:
@@ -190,6 +236,7 @@ class AutoencoderTask:
         perturbed = torch.cat([self._perturb(source.log_mel, generator) for _ in range(views)])
         encoded, *other = model.look_at_content(perturbed).split(len(source.clips))
         speaker = model.encode_speaker(reference.log_mel)
+        model.follow_voices(speaker)
         bottled = model.squeeze(encoded)
         latent = Latent(bottled.content, speaker)
         rebuilt = model.decode(latent, source.log_f0, source.voiced)
@@ -234,6 +281,8 @@ class AutoencoderTask:
             if weights.swap_speaker:
                 spoken = model.encode_speaker(swapped)
                 losses["swap_speaker"] = self._speaker_distance(spoken, other_speaker.detach())
+        if self.listener is not None:
+            losses |= self._listened(swapped, source.log_mel, reference.log_mel[order])
         # only swaps are judged: rebuilt mels have a truth to be compared with
         real = Judged(model.normalize(source.log_mel[half]), speaker[half].detach())
         fake = Judged(model.normalize(swapped), other_speaker.detach())
@@ -241,6 +290,27 @@ class AutoencoderTask:
             with frozen(self.discriminator):
                 losses["adversarial"] = generator_loss(self.discriminator(*fake)[0])
         return losses, real, fake
+
+    def _listened(self, swapped: Tensor, source: Tensor, reference: Tensor) -> dict[str, Tensor]:
+        """What the listener has to say of the first clips of a batch, swapped."""
+        listener, count, weights = self.listener, len(swapped), self.recipe.loss
+        assert listener is not None
+        losses = {}
+        if weights.heard_speaker:
+            with torch.no_grad():
+                wanted = listener.hear_speaker(reference[:count])
+                own = listener.hear_speaker(source[:count])
+            heard = listener.hear_speaker(swapped)
+            losses["heard_speaker"] = mistaken_voice_loss(heard, wanted, own)
+        if weights.heard_phones or weights.heard_sounds:
+            with torch.no_grad():
+                said = listener.hear_phones(source[:count])
+            heard_as = listener.hear_phones(swapped)
+            if weights.heard_phones:
+                losses["heard_phones"] = mistaken_phones_loss(heard_as.logits, said.logits)
+            if weights.heard_sounds:
+                losses["heard_sounds"] = contrastive_loss(heard_as.inner, said.inner)
+        return losses
 
     def _speaker_distance(self, embedding: Tensor, wanted: Tensor) -> Tensor:
         """1 - cosine of the learnt parts, plus the mean distance of the spectral statistics."""

@@ -303,10 +303,10 @@ def start_from(module: nn.Module, initial: nn.Module, fresh: tuple[str, ...] = (
     """
     ours, theirs = module.state_dict(), initial.state_dict()
     for part in fresh:
-        if not any(name.startswith(f"{part}.") for name in ours):
+        if not any(f"{name}.".startswith(f"{part}.") for name in ours):
             raise ConfigError(f"run.fresh: the model has no part '{part}'")
     for name, value in ours.items():
-        if any(name.startswith(f"{part}.") for part in fresh):
+        if any(f"{name}.".startswith(f"{part}.") for part in fresh):
             continue
         if name not in theirs or theirs[name].shape != value.shape:
             raise ConfigError(f"run.initial: '{name}' does not fit; name its part in run.fresh")

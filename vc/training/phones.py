@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from vc.errors import DataError
+from vc.losses import ctc_loss
 from vc.training.data import SpeechData
 
 
@@ -86,8 +86,4 @@ class PhoneHead(nn.Module):
 
     def loss(self, content: Tensor, batch: PhoneBatch) -> Tensor:
         """CTC (Graves et al. 2006), a label."""
-        log_probabilities = self(content).float().log_softmax(dim=1).permute(2, 0, 1)
-        lengths = torch.full((content.shape[0],), content.shape[-1], dtype=torch.long)
-        return functional.ctc_loss(
-            log_probabilities, batch.targets, lengths, batch.lengths, zero_infinity=True
-        )
+        return ctc_loss(self(content), batch.targets, batch.lengths)

@@ -16,6 +16,7 @@ from vc.errors import CheckpointError, ConfigError
 from vc.safe_write import make_folder, write_text
 from vc.training.autoencoder import AutoencoderRecipe, AutoencoderTask
 from vc.training.denoiser import DenoiserRecipe, DenoiserTask
+from vc.training.listener import ListenerRecipe, ListenerTask
 from vc.training.loop import Task, fit, measure_step_s
 from vc.training.masked import MaskedRecipe, MaskedTask
 from vc.training.processes import ALONE, Processes
@@ -28,6 +29,7 @@ KINDS: dict[str, tuple[type[Any], Callable[[Any, Path, torch.device], Task]]] = 
     "denoiser": (DenoiserRecipe, DenoiserTask),
     "units": (UnitRecipe, UnitTask),
     "masked_predictor": (MaskedRecipe, MaskedTask),
+    "listener": (ListenerRecipe, ListenerTask),
 }
 PLAN_FILE = "plan.json"  # of a run with a time budget: how many steps
 _RECIPES = Path(__file__).parent.parent / "recipes"
