@@ -16,7 +16,6 @@ from vc.model.layers import Statistics, instance_norm
 from vc.model.speaker_encoder import SpeakerEncoder, exaggerate
 from vc.model.vocal_tract import VocalTractEncoder, bend
 
-
 _FOLLOWING = 0.01  # how far the average voice moves to each batch's
 
 

@@ -124,12 +124,10 @@ def exaggerate(
     embedding: Tensor, average: Tensor, share: float, config: AutoencoderConfig
 ) -> Tensor:
     """Embeddings `(batch, embedding_dim)` that lie farther from the average, by `share` as far."""
-    moved = embedding + share * (embedding - average)
-    identity, rest = moved.split([config.speaker_dim, moved.shape[-1] - config.speaker_dim], dim=-1)
-    return torch.cat([functional.normalize(identity, dim=-1), rest], dim=-1)
+    return with_unit_identity(embedding + share * (embedding - average), config)
 
 
 def with_unit_identity(embedding: Tensor, config: AutoencoderConfig) -> Tensor:
-    """`(embedding_dim,)` with a learnt part of length 1, as the decoder knows it."""
-    identity = functional.normalize(embedding[: config.speaker_dim], dim=0)
-    return torch.cat([identity, embedding[config.speaker_dim :]])
+    """`(..., embedding_dim)` with a learnt part of length 1, as the decoder knows it."""
+    identity = functional.normalize(embedding[..., : config.speaker_dim], dim=-1)
+    return torch.cat([identity, embedding[..., config.speaker_dim :]], dim=-1)

@@ -146,7 +146,7 @@ class AutoencoderTask:
         """The listener, standing still; None if nothing is asked of it.
 
         Raises:
-            ConfigError: its losses have a weight, but it is not named.
+            ConfigError: its losses have a weight, but it is not named, or cannot hear that.
         """
         weights = self.recipe.loss
         if not (weights.heard_speaker or weights.heard_phones or weights.heard_sounds):
@@ -156,6 +156,8 @@ class AutoencoderTask:
         listener = load_listener(Path(self.recipe.listener)).to(self.device).requires_grad_(False)
         if listener.features != self.recipe.features:
             raise ConfigError(f"{self.recipe.listener}: was trained on other features")
+        if not listener.config.phones and (weights.heard_phones or weights.heard_sounds):
+            raise ConfigError(f"{self.recipe.listener}: was trained without phones")
         return listener
 
     def _keep_still(self) -> None:
