@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vc.config import AutoencoderConfig, FeatureConfig
 from vc.model.bottleneck import Bottled, make_bottleneck
 from vc.model.content_encoder import ContentEncoder
 from vc.model.decoder import Decoder
 from vc.model.details import finish
-from vc.model.layers import Statistics, instance_norm
+from vc.model.layers import MelNetwork, Statistics, instance_norm
 from vc.model.speaker_encoder import SpeakerEncoder, exaggerate
 from vc.model.vocal_tract import VocalTractEncoder, bend
 
@@ -26,7 +26,7 @@ class Latent(NamedTuple):
     speaker_embedding: Tensor  # (batch, embedding_dim): who says it
 
 
-class Autoencoder(nn.Module):
+class Autoencoder(MelNetwork):
     """Log-mel -> (content, speaker embedding) -> log-mel.
 
     Converting is swapping: decode one clip's content with another's speaker embedding.
@@ -37,11 +37,9 @@ class Autoencoder(nn.Module):
     """
 
     def __init__(self, config: AutoencoderConfig, features: FeatureConfig) -> None:
-        super().__init__()
+        super().__init__(config.n_mels)
         self.config = config
         self.features = features
-        self.register_buffer("mel_mean", torch.full((config.n_mels,), -5.0))
-        self.register_buffer("mel_scale", torch.full((config.n_mels,), 2.0))
         self.vocal_tract_encoder = VocalTractEncoder(config) if config.tract_width else None
         self.content_encoder = ContentEncoder(config)
         self.bottleneck = make_bottleneck(config)
@@ -49,17 +47,6 @@ class Autoencoder(nn.Module):
         if config.emphasis:
             self.register_buffer("average_voice", torch.zeros(config.embedding_dim))
         self.decoder = Decoder(config, features)
-
-    def set_statistics(self, mean: Tensor, scale: Tensor) -> None:
-        """Set the mel mean and standard deviation of each band, `(n_mels,)`, of the corpus."""
-        self.get_buffer("mel_mean").copy_(mean)
-        self.get_buffer("mel_scale").copy_(scale)
-
-    def normalize(self, log_mel: Tensor) -> Tensor:
-        """Standardise each band of `(batch, n_mels, frames)` by the corpus statistics."""
-        return (log_mel - self.get_buffer("mel_mean")[:, None]) / self.get_buffer("mel_scale")[
-            :, None
-        ]
 
     def encode(self, log_mel: Tensor) -> Latent:
         """Both latents of `(batch, n_mels, frames)`."""

@@ -86,6 +86,29 @@ def interleave(x: Tensor, stride: int) -> Tensor:
     return parts.reshape(batch, channels // stride, frames * stride)
 
 
+class MelNetwork(nn.Module):
+    """A network of log-mels that it standardises by the statistics of the corpus.
+
+    Args:
+        n_mels: bands.
+    """
+
+    def __init__(self, n_mels: int) -> None:
+        super().__init__()
+        self.register_buffer("mel_mean", torch.full((n_mels,), -5.0))
+        self.register_buffer("mel_scale", torch.full((n_mels,), 2.0))
+
+    def set_statistics(self, mean: Tensor, scale: Tensor) -> None:
+        """Set the mel mean and standard deviation of each band, `(n_mels,)`, of the corpus."""
+        self.get_buffer("mel_mean").copy_(mean)
+        self.get_buffer("mel_scale").copy_(scale)
+
+    def normalize(self, log_mel: Tensor) -> Tensor:
+        """Standardise each band of `(batch, n_mels, frames)` by the corpus statistics."""
+        mean, scale = self.get_buffer("mel_mean"), self.get_buffer("mel_scale")
+        return (log_mel - mean[:, None]) / scale[:, None]
+
+
 class ChannelNorm(nn.Module):
     """Layer normalisation over the channels of `(batch, channels, frames)`."""
 

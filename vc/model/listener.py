@@ -14,12 +14,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from vc.config import AutoencoderConfig, FeatureConfig, ListenerConfig
-from vc.model.layers import ConvNeXtBlock
+from vc.model.layers import ConvNeXtBlock, MelNetwork
 from vc.model.speaker_encoder import SpeakerEncoder, active_frames
 
 STRIDE = 2  # frames a step of phones
@@ -32,7 +31,7 @@ class HeardPhones(NamedTuple):
     inner: Tensor  # (batch, width, steps): what they are read from
 
 
-class Listener(nn.Module):
+class Listener(MelNetwork):
     """Log-mels `(batch, n_mels, frames)` -> speakers and phones.
 
     Args:
@@ -41,11 +40,9 @@ class Listener(nn.Module):
     """
 
     def __init__(self, config: ListenerConfig, features: FeatureConfig) -> None:
-        super().__init__()
+        super().__init__(config.n_mels)
         self.config = config
         self.features = features
-        self.register_buffer("mel_mean", torch.full((config.n_mels,), -5.0))
-        self.register_buffer("mel_scale", torch.full((config.n_mels,), 2.0))
         self.speaker = SpeakerEncoder(
             AutoencoderConfig(
                 n_mels=config.n_mels,
@@ -65,25 +62,16 @@ class Listener(nn.Module):
         )
         self.phone_head = nn.Conv1d(config.width, 1 + config.phones, 1)
 
-    def set_statistics(self, mean: Tensor, scale: Tensor) -> None:
-        """Set the mel mean and standard deviation of each band, `(n_mels,)`, of the corpus."""
-        self.get_buffer("mel_mean").copy_(mean)
-        self.get_buffer("mel_scale").copy_(scale)
-
     def hear_speaker(self, log_mel: Tensor) -> Tensor:
         """Unit vectors `(batch, speaker_dim)` of who speaks, whatever the microphone."""
-        mel = self._normalize(log_mel)
+        mel = self.normalize(log_mel)
         active = active_frames(mel)
         mean = (mel * active).sum(dim=-1, keepdim=True) / active.sum(dim=-1, keepdim=True)
         return self.speaker(mel - mean)
 
     def hear_phones(self, log_mel: Tensor) -> HeardPhones:
         """What is said."""
-        x = self.phone_embed(self._normalize(log_mel))
+        x = self.phone_embed(self.normalize(log_mel))
         for block in self.phone_blocks:
             x = block(x)
         return HeardPhones(self.phone_head(functional.gelu(x)).float(), x)
-
-    def _normalize(self, log_mel: Tensor) -> Tensor:
-        mean, scale = self.get_buffer("mel_mean"), self.get_buffer("mel_scale")
-        return (log_mel.float() - mean[:, None]) / scale[:, None]

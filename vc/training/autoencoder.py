@@ -34,7 +34,7 @@ from vc.model.listener import Listener
 from vc.model.speaker_encoder import split_embedding
 from vc.model.vocal_tract import bend, draw_stretches
 from vc.training.board import Example
-from vc.training.data import Segments, SpeechData, load_noise
+from vc.training.data import Segments, SpeechData, cut_noise, load_noise
 from vc.training.discriminators import MelDiscriminator, discriminator_loss, generator_loss
 from vc.training.loop import (
     autocast,
@@ -111,9 +111,7 @@ class AutoencoderTask:
         if recipe.run.initial:
             start_from(self.model, load_autoencoder(Path(recipe.run.initial)), recipe.run.fresh)
         else:
-            stride = max(1, len(self.train_data.log_mel) // 200_000)
-            mels = self.train_data.log_mel[::stride].float()
-            self.model.set_statistics(mels.mean(0), mels.std(0))
+            self.model.set_statistics(*self.train_data.mel_statistics())
         self.average = copy.deepcopy(self.model).eval().requires_grad_(False)
         self.classes = nn.Linear(config.speaker_dim, len(self.train_data.speakers), bias=False)
         if recipe.run.initial:
@@ -358,11 +356,7 @@ class AutoencoderTask:
     def _perturb(
         self, log_mel: Tensor, generator: np.random.Generator, config: PerturbConfig | None = None
     ) -> Tensor:
-        noise_mel = None
-        if self.noise is not None:
-            clips = self.noise.draw_clips(generator, len(log_mel))
-            noise = self.noise.cut(generator, clips, log_mel.shape[-1])
-            noise_mel = noise.log_mel.to(self.device)
+        noise_mel = cut_noise(self.noise, generator, log_mel)
         floor = self.recipe.features.log_floor
         return perturb(log_mel, config or self.recipe.perturb, floor, noise_mel)
 

@@ -115,6 +115,11 @@ class SpeechData:
         """Hours of speech held."""
         return float(self.frames.sum() / self.features.frame_rate / 3600)
 
+    def mel_statistics(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each mel band over some of the frames, `(n_mels,)`."""
+        mels = self.log_mel[:: max(1, len(self.log_mel) // 200_000)].float()
+        return mels.mean(0), mels.std(0)
+
     def _clip_weights(self) -> np.ndarray:
         """A speaker counts as the square root of its length; its clips share that by length."""
         speaker_frames = np.bincount(self.speaker_of, self.frames)
@@ -189,3 +194,13 @@ def load_noise(cache: Path, features: FeatureConfig, config: DataConfig) -> Spee
         return SpeechData(cache, "noise", features, config)
     except DataError:
         return None
+
+
+def cut_noise(
+    noise: SpeechData | None, generator: np.random.Generator, like: Tensor
+) -> Tensor | None:
+    """Pieces of random noise recordings, as many and as long as the mels `like`; None without."""
+    if noise is None:
+        return None
+    clips = noise.draw_clips(generator, len(like))
+    return noise.cut(generator, clips, like.shape[-1]).log_mel.to(like.device)

@@ -18,7 +18,7 @@ from vc.losses import ctc_loss, margin_softmax_loss, pairing_loss
 from vc.model.autoencoder import Latent
 from vc.model.listener import Listener
 from vc.training.board import Example
-from vc.training.data import Segments, SpeechData, load_noise
+from vc.training.data import Segments, SpeechData, cut_noise, load_noise
 from vc.training.loop import autocast, make_optimizer, start_from
 from vc.training.perturb import PerturbConfig, draw_voices, perturb, resize
 from vc.training.phones import PhoneBatch, PhoneLabels
@@ -87,9 +87,7 @@ class ListenerTask:
         if recipe.run.initial:
             start_from(self.listener, load_listener(Path(recipe.run.initial)), recipe.run.fresh)
         else:
-            stride = max(1, len(self.train_data.log_mel) // 200_000)
-            mels = self.train_data.log_mel[::stride].float()
-            self.listener.set_statistics(mels.mean(0), mels.std(0))
+            self.listener.set_statistics(*self.train_data.mel_statistics())
         self.average = copy.deepcopy(self.listener).eval().requires_grad_(False)
         self.modules: dict[str, nn.Module] = {
             "listener": self.listener,
@@ -164,10 +162,7 @@ class ListenerTask:
     def _perturb(
         self, log_mel: Tensor, generator: np.random.Generator, config: PerturbConfig
     ) -> Tensor:
-        noise_mel = None
-        if self.noise is not None:
-            clips = self.noise.draw_clips(generator, len(log_mel))
-            noise_mel = self.noise.cut(generator, clips, log_mel.shape[-1]).log_mel.to(self.device)
+        noise_mel = cut_noise(self.noise, generator, log_mel)
         return perturb(log_mel, config, self.recipe.features.log_floor, noise_mel)
 
     @torch.no_grad()
