@@ -20,8 +20,10 @@ from vc.losses import mistaken_phones_loss, mistaken_voice_loss, pairing_loss
 from vc.model.autoencoder import Autoencoder
 from vc.model.listener import Listener
 from vc.training.autoencoder import AutoencoderLossConfig, AutoencoderRecipe, AutoencoderTask
+from vc.training.data import SpeechData
 from vc.training.listener import ListenerLossConfig, ListenerRecipe, ListenerTask
 from vc.training.loop import fit, update
+from vc.training.phones import PhoneLabels
 
 CPU = torch.device("cpu")
 TINY = ListenerConfig(width=16, speaker_blocks=1, speaker_dim=12, phone_blocks=1, phones=3)
@@ -67,6 +69,16 @@ def test_the_microphone_is_not_heard(listener: Path) -> None:
     hear = load_listener(listener).hear_speaker
     torch.testing.assert_close(hear(speech + microphone), hear(speech), atol=1e-4, rtol=0)
     assert (hear(speech.flip(1)) - hear(speech)).abs().max() > 1e-2
+
+
+def test_phones_are_labels_of_nearly_whole_clips(cache: Path) -> None:
+    data = SpeechData(cache, "train", FeatureConfig(), DATA)
+    data.frames[::2] = 60  # of 101
+    labels = PhoneLabels(cache, data, batch_seconds=1000.0)  # all clips would fit into a batch
+    lengths = data.frames[labels.clips]
+    for seed in range(10):
+        batch = labels.draw(np.random.default_rng(seed))
+        assert len(batch.lengths) == (lengths == batch.log_mel.shape[-1]).sum() > 1
 
 
 def test_listeners_are_trained_and_resume(

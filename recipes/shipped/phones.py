@@ -5,7 +5,7 @@ Stress, length and tone are dropped and diphthongs split, so that all languages 
 alphabet. The labels supervise the content encoder by CTC while training; nothing of espeak-ng is
 needed or shipped afterwards.
 
-    python recipes/shipped/phones.py CACHE --languages CORPORA_FOLDER
+    python recipes/shipped/phones.py CACHE --languages CORPORA_FOLDER [--only en]
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cache", type=Path)
     parser.add_argument("--languages", type=Path, required=True, help="folder with speakers.tsv")
+    parser.add_argument("--only", help="leave out clips in any other language (a code such as en)")
     arguments = parser.parse_args()
     languages = speaker_languages(arguments.languages)
     known = espeak_voices()
@@ -46,6 +47,8 @@ def main() -> None:
         default = DEFAULT_LANGUAGE.get(utterance.corpus, "en")
         language = languages.get(utterance.speaker, default)
         voice = VOICES.get(language, language)
+        if arguments.only and language != arguments.only:
+            continue
         if utterance.text and (voice in known or voice == "en-us"):
             jobs.append((utterance, voice))
     with ThreadPoolExecutor(4) as pool:

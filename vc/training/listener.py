@@ -24,6 +24,7 @@ from vc.training.perturb import PerturbConfig, draw_voices, perturb, resize
 from vc.training.phones import PhoneBatch, PhoneLabels
 
 _VALIDATION_BATCHES = 4  # of phones
+_LONGEST_LABELLED_S = 16.0
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,9 @@ class ListenerTask:
         self.validation_phones: PhoneLabels | None = None
         config = recipe.listener
         if recipe.loss.phones:
-            seconds = recipe.phone_seconds
-            self.phones = PhoneLabels(cache, self.train_data, batch_seconds=seconds)
-            self.validation_phones = PhoneLabels(cache, self.validation, batch_seconds=seconds)
+            limits = (_LONGEST_LABELLED_S, recipe.phone_seconds)
+            self.phones = PhoneLabels(cache, self.train_data, *limits)
+            self.validation_phones = PhoneLabels(cache, self.validation, *limits)
             config = replace(config, phones=len(self.phones.alphabet))
         self.autoencoder = load_autoencoder(
             Path(recipe.autoencoder) if recipe.autoencoder else SHIPPED / "autoencoder"

@@ -14,6 +14,8 @@ from vc.errors import DataError
 from vc.losses import ctc_loss
 from vc.training.data import SpeechData
 
+_MOST_CUT = 1.1  # the longest clip of a batch, in multiples of its shortest
+
 
 class PhoneBatch(NamedTuple):
     """Whole utterances of nearly one length, cut to the shortest."""
@@ -57,11 +59,13 @@ class PhoneLabels:
 
     def draw(self, generator: np.random.Generator) -> PhoneBatch:
         """A batch of neighbours in the order of length."""
+        lengths = self.data.frames[self.clips]
         middle = int(generator.integers(len(self.clips)))
-        count = max(2, int(self.batch_frames / self.data.frames[self.clips[middle]]))
+        count = max(2, int(self.batch_frames / lengths[middle]))
         first = min(max(0, middle - count // 2), max(0, len(self.clips) - count))
-        picks = range(first, min(first + count, len(self.clips)))
-        frames = int(self.data.frames[self.clips[first]])
+        frames = int(lengths[first])
+        longer = int(np.searchsorted(lengths, _MOST_CUT * frames, side="right"))
+        picks = range(first, min(first + count, longer))
         starts = self.data.starts[self.clips[first : picks.stop]]
         index = torch.from_numpy(starts[:, None] + np.arange(frames))
         return PhoneBatch(
