@@ -107,7 +107,7 @@ class VocoderTask:
         clips = self.train_data.draw_clips(generator, recipe.data.batch_size)
         segments, waveform = self._cut(self.train_data, generator, clips)
         converted = self._some_converted(segments, generator)
-        segments = self._some_decoded(segments)
+        segments = self._some_decoded(segments, generator)
         rebuilt, waveform = self._rebuild(self.vocoder, segments, waveform)
         losses = self._spectral_losses(rebuilt, waveform)
         heard = step >= weights.adversarial_from * recipe.run.steps
@@ -163,17 +163,21 @@ class VocoderTask:
         return segments.to(self.device), waveform.to(self.device)
 
     @torch.no_grad()
-    def _some_decoded(self, segments: Segments) -> Segments:
-        """Replace the mels of a share of the batch by their own reconstructions."""
+    def _some_decoded(self, segments: Segments, generator: np.random.Generator) -> Segments:
+        """Replace the mels of a share of the batch by their own reconstructions.
+
+        As in a conversion, the voice and its details come from another piece of the speaker: lent
+        its own details, a mel would have hardly anything left for the vocoder to mend.
+        """
         if self.autoencoder is None:
             return segments
         share = slice(0, round(self.recipe.decoded_share * len(segments.log_mel)))
         true = Segments(*(x[share] for x in segments))
-        with autocast(self.device, self.recipe.run):
-            latent: Latent = self.autoencoder.encode(true.log_mel)
-            decoded = self.autoencoder.decode(latent, true.log_f0, true.voiced)
+        partners = [self.train_data.draw_partner(generator, int(c)) for c in true.clips]
+        frames = true.log_mel.shape[-1]
+        reference = self.train_data.cut(generator, np.array(partners), frames).to(self.device)
         log_mel = segments.log_mel.clone()
-        log_mel[share] = _as_heard(decoded, true.voiced, true)
+        log_mel[share] = self._as_heard(true, true.log_f0, reference)
         return segments._replace(log_mel=log_mel)
 
     @torch.no_grad()
@@ -190,14 +194,19 @@ class VocoderTask:
         source = Segments(*(x[:count] for x in segments))
         reference = Segments(*(x[order][:count] for x in segments))
         log_f0 = source.log_f0_about(reference.median_log_f0())
+        log_mel = self._as_heard(source, log_f0, reference)
+        return source._replace(log_mel=log_mel, log_f0=log_f0)
+
+    def _as_heard(self, source: Segments, log_f0: Tensor, reference: Segments) -> Tensor:
+        """Mels `(batch, n_mels, frames)` of a source in a reference's voice, as in a conversion."""
+        assert self.autoencoder is not None
         with autocast(self.device, self.recipe.run):
             latent = Latent(
                 self.autoencoder.encode_content(source.log_mel),
                 self.autoencoder.encode_speaker(reference.log_mel),
             )
             decoded = self.autoencoder.decode(latent, log_f0, source.voiced)
-        log_mel = _as_heard(decoded, source.voiced, reference)
-        return source._replace(log_mel=log_mel, log_f0=log_f0)
+        return finish(decoded.float(), source.voiced, details=reference.log_mel.transpose(1, 2))
 
     def _rebuild(
         self, vocoder: SourceFilterVocoder, segments: Segments, waveform: Tensor
@@ -249,8 +258,3 @@ class VocoderTask:
         loss = torch.stack(losses).mean()
         loss.backward()
         return float(loss.detach())
-
-
-def _as_heard(decoded: Tensor, voiced: Tensor, reference: Segments) -> Tensor:
-    """Decoded mels as a conversion gives them to the vocoder, with details of a reference."""
-    return finish(decoded.float(), voiced, details=reference.log_mel.transpose(1, 2))
