@@ -107,7 +107,7 @@ class VocoderTask:
         clips = self.train_data.draw_clips(generator, recipe.data.batch_size)
         segments, waveform = self._cut(self.train_data, generator, clips)
         converted = self._some_converted(segments, generator)
-        segments = self._some_decoded(segments, generator)
+        segments = self._some_decoded(segments)
         rebuilt, waveform = self._rebuild(self.vocoder, segments, waveform)
         losses = self._spectral_losses(rebuilt, waveform)
         heard = step >= weights.adversarial_from * recipe.run.steps
@@ -163,21 +163,14 @@ class VocoderTask:
         return segments.to(self.device), waveform.to(self.device)
 
     @torch.no_grad()
-    def _some_decoded(self, segments: Segments, generator: np.random.Generator) -> Segments:
-        """Replace the mels of a share of the batch by their own reconstructions.
-
-        As in a conversion, the voice and its details come from another piece of the speaker: lent
-        its own details, a mel would have hardly anything left for the vocoder to mend.
-        """
+    def _some_decoded(self, segments: Segments) -> Segments:
+        """Replace the mels of a share of the batch by their own reconstructions."""
         if self.autoencoder is None:
             return segments
         share = slice(0, round(self.recipe.decoded_share * len(segments.log_mel)))
         true = Segments(*(x[share] for x in segments))
-        partners = [self.train_data.draw_partner(generator, int(c)) for c in true.clips]
-        frames = true.log_mel.shape[-1]
-        reference = self.train_data.cut(generator, np.array(partners), frames).to(self.device)
         log_mel = segments.log_mel.clone()
-        log_mel[share] = self._as_heard(true, true.log_f0, reference)
+        log_mel[share] = self._as_heard(true, true.log_f0, true)
         return segments._replace(log_mel=log_mel)
 
     @torch.no_grad()
