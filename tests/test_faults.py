@@ -29,7 +29,8 @@ from torch import nn
 
 from tests.conftest import EXAMPLES, make_voice
 from vc.audio import WRITABLE_SUFFIXES, Audio, read_audio, read_blocks, write_audio
-from vc.batch import LEDGER, REPORT, Settings, plan, run_batch
+from vc.batch import LEDGER, REPORT, Settings, run_batch
+from vc.batch.plan import plan
 from vc.checkpoint import load_autoencoder, load_vocoder
 from vc.cli import main
 from vc.corpus import feature_file, read_manifest

@@ -33,7 +33,8 @@ from vc.audio import (
     writable_rate,
     write_audio,
 )
-from vc.batch import Settings, plan
+from vc.batch import Settings
+from vc.batch.plan import plan
 from vc.config import (
     AutoencoderConfig,
     DataConfig,

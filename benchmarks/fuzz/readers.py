@@ -24,7 +24,9 @@ import torch
 from torch import nn
 
 from vc.audio import Audio, check_speech, file_duration_s, read_audio
-from vc.batch import Ledger, Settings, plan
+from vc.batch import Settings
+from vc.batch.ledger import Ledger
+from vc.batch.plan import plan
 from vc.checkpoint import load_autoencoder, load_vocoder, save_checkpoint, weights_sha256
 from vc.compress import compress, decompress, load_compressed, unpack
 from vc.config import (

@@ -1,0 +1,167 @@
+"""A batch from its plan to its report."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Literal
+
+from vc.batch.cluster import run_ray
+from vc.batch.ledger import LEDGER, Ledger, file_hash, hash_or_none, model_hash, result_key
+from vc.batch.local import run_local
+from vc.batch.plan import find_voices, plan
+from vc.batch.tasks import Outcome, Settings, Status, Task, outcome_of
+from vc.safe_write import make_folder, remove_abandoned, write_text
+
+REPORT = "vc-batch-report.csv"
+
+Engine = Literal["local", "ray"]
+
+
+@dataclass
+class BatchReport:
+    """What a batch did."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    is_interrupted: bool = False
+
+    def count(self, status: Status) -> int:
+        """Files with this outcome."""
+        return sum(outcome.status == status for outcome in self.outcomes)
+
+    def write(self, path: Path) -> None:
+        """Write one row for each file, as JSON if the name says so, else as CSV."""
+        rows = [asdict(outcome) for outcome in self.outcomes]
+        if path.suffix.lower() == ".json":
+            text = json.dumps(rows, indent=2, ensure_ascii=False) + "\n"
+        else:
+            table = io.StringIO()
+            writer = csv.DictWriter(table, [f.name for f in fields(Outcome)], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+            text = table.getvalue()
+        write_text(path, text)
+
+
+def run_batch(
+    sources: Sequence[Path],
+    references: Sequence[Path],
+    output: Path,
+    settings: Settings,
+    suffix: str | None = None,
+    workers: int | None = None,
+    retries: int = 2,
+    overwrite: bool = False,
+    engine: Engine = "local",
+    address: str | None = None,
+    quiet: bool = False,
+) -> BatchReport:
+    """Convert every source into every voice; one bad file never stops the rest.
+
+    Args:
+        sources: clips, folders of clips, or manifests: CSV or JSON Lines with `source` and, if
+            wanted, `output`, both relative (to the manifest, to the output folder).
+        references: one voice each: a clip, or a folder of clips of one speaker. With several, each
+            has a subfolder.
+        output: folder that mirrors the sources; made if missing.
+        settings: how to convert.
+        suffix: type of the results, such as ".flac"; by default that of each source.
+        workers: processes of one thread each; all cores by default.
+        retries: how often a file is tried again after a crash.
+        overwrite: replace files that are not from this folder's earlier batches, too.
+        engine: processes of this machine, or a Ray cluster whose machines all see the files.
+        address: of the Ray cluster; none starts one on this machine.
+        quiet: no progress bar.
+
+    Raises:
+        VCError: nothing to do, a reference cannot be used, or another batch has the folder.
+    """
+    from tqdm import tqdm
+
+    if settings.checkpoint is not None:  # workers may be elsewhere
+        settings = replace(settings, checkpoint=settings.checkpoint.absolute())
+    voices = find_voices(references)
+    output = output.resolve()
+    tasks = plan(sources, voices, output, settings, suffix)
+    model = model_hash(settings.checkpoint)
+    clips = {clip: file_hash(clip) for voice in voices.values() for clip in voice}
+    make_folder(output)
+    report = BatchReport()
+    with Ledger(output / LEDGER) as ledger, tqdm(total=len(tasks), disable=quiet) as bar:
+        _remove_scratch(output, tasks)
+        left = {id(task): task for task in tasks}
+
+        def note(task: Task, outcome: Outcome) -> None:
+            left.pop(id(task), None)
+            report.outcomes.append(outcome)
+            bar.update()
+
+        def pending() -> Iterator[tuple[Task, str]]:
+            with ThreadPoolExecutor(4) as pool:
+                hashes = pool.map(lambda task: result_key(task, clips, model), tasks)
+                for task, key in zip(tasks, hashes, strict=True):
+                    refused = refuse(task, key, ledger, overwrite)
+                    if refused is not None:
+                        note(task, refused)
+                        continue
+                    ledger.started(task)
+                    yield task, key
+
+        keys: dict[str, str] = {}
+
+        def remembered() -> Iterator[Task]:
+            for task, key in pending():
+                keys[task.name] = key
+                yield task
+
+        run = run_ray if engine == "ray" else run_local
+        try:
+            with contextlib.closing(run(remembered(), workers, retries, address)) as outcomes:
+                for task, outcome in outcomes:
+                    if outcome.status == "done":
+                        ledger.done(task, keys.pop(task.name))
+                    else:
+                        ledger.failed(task)
+                    note(task, outcome)
+        except KeyboardInterrupt:
+            report.is_interrupted = True
+        finally:
+            _remove_scratch(output, tasks)
+        for task in left.values():
+            report.outcomes.append(outcome_of(task, "interrupted", "not reached"))
+    return report
+
+
+def refuse(task: Task, key: str, ledger: Ledger, overwrite: bool) -> Outcome | None:
+    """The outcome of a task that is not to be run; None for one that is."""
+    if task.problem:
+        return outcome_of(task, "failed", task.problem)
+    if not os.path.lexists(task.output):
+        return None
+    if task.output.is_dir():
+        return outcome_of(task, "failed", f"{task.output}: is a folder")
+    record = ledger.records.get(task.name)
+    if record is not None and "sha256" not in record:
+        return None  # begun by a batch that was killed
+    if record is not None and record["sha256"] == hash_or_none(task.output):
+        if record.get("key") != key:
+            return None
+        return outcome_of(task, "skipped", "done before, from the same content")
+    if overwrite:
+        return None
+    reason = f"{task.output}: exists and is not this batch's work; use --overwrite"
+    return outcome_of(task, "failed", reason)
+
+
+def _remove_scratch(output: Path, tasks: Sequence[Task]) -> None:
+    """Remove unfinished files of killed workers."""
+    for folder in {task.output.parent for task in tasks if not task.problem} | {output}:
+        if folder.is_dir():
+            remove_abandoned(folder)
