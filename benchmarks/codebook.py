@@ -31,8 +31,7 @@ from tqdm import tqdm
 
 from vc.audio import normalize_level
 from vc.checkpoint import load_autoencoder, load_masked_predictor
-from vc.config import FeatureConfig
-from vc.convert import SHIPPED
+from vc.config import SHIPPED, FeatureConfig
 from vc.corpus import feature_file, read_manifest, read_speakers
 from vc.evaluation.alignment import Aligner, phones_at
 from vc.evaluation.codes import CodeTable, agreement, heat_map, tabulate

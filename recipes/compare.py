@@ -15,7 +15,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from vc.convert import SHIPPED
+from vc.config import SHIPPED
 from vc.errors import VCError
 from vc.evaluation.results import compare
 from vc.evaluation.run import SCORES_FILE, evaluate

@@ -12,8 +12,8 @@ from recipes.toy.make_corpus import make_corpus
 from recipes.toy.make_corpus import make_voice as make_voice
 from vc.audio import Audio
 from vc.checkpoint import load_autoencoder, save_checkpoint, weights_sha256
-from vc.config import AutoencoderConfig, DenoiserConfig, FeatureConfig, VocoderConfig
-from vc.convert import SHIPPED, Converter, load
+from vc.config import SHIPPED, AutoencoderConfig, DenoiserConfig, FeatureConfig, VocoderConfig
+from vc.convert import Converter, load
 from vc.model.autoencoder import Autoencoder
 from vc.model.denoiser import Denoiser
 from vc.vocoder.source_filter import SourceFilterVocoder

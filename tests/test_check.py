@@ -10,7 +10,8 @@ from tests.conftest import EXAMPLES
 from vc.anomaly import NORMALITY_FILE, load_normality
 from vc.audio import Audio, Waveform, read_audio, write_audio
 from vc.cli import main
-from vc.convert import SHIPPED, Converter
+from vc.config import SHIPPED
+from vc.convert import Converter
 from vc.errors import CheckpointError
 
 RATE = 16_000

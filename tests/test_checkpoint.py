@@ -15,8 +15,8 @@ from vc.checkpoint import (
     load_vocoder,
     save_checkpoint,
 )
-from vc.config import FeatureConfig
-from vc.convert import SHIPPED, load
+from vc.config import SHIPPED, FeatureConfig
+from vc.convert import load
 from vc.errors import CheckpointError
 from vc.model.autoencoder import Autoencoder
 

@@ -11,7 +11,8 @@ from tests.conftest import EXAMPLES, make_voice
 from vc.audio import Audio, active_level_db, read_audio, write_audio
 from vc.checkpoint import load_denoiser
 from vc.cli import main
-from vc.convert import SHIPPED, Converter
+from vc.config import SHIPPED
+from vc.convert import Converter
 from vc.denoise import clean_blocks, clean_waveform
 from vc.errors import CheckpointError
 from vc.model.denoiser import denoising_loss

@@ -12,8 +12,8 @@ from tests.conftest import EXAMPLES
 from vc.audio import Audio, read_audio
 from vc.checkpoint import load_unit_coder, save_checkpoint
 from vc.cli import main
-from vc.config import DataConfig, FeatureConfig, UnitConfig
-from vc.convert import SHIPPED, Converter
+from vc.config import SHIPPED, DataConfig, FeatureConfig, UnitConfig
+from vc.convert import Converter
 from vc.errors import CheckpointError, UnitsError
 from vc.model.unit_coder import UnitCoder
 from vc.pitch import estimate_f0, pitch_range

@@ -9,7 +9,8 @@ import torch
 
 from tests.conftest import EXAMPLES
 from vc.cli import main
-from vc.convert import SHIPPED, Converter
+from vc.config import SHIPPED
+from vc.convert import Converter
 from vc.errors import CheckpointError, VoiceError
 from vc.model.speaker_encoder import split_embedding
 from vc.voice import Voice, load_voice

@@ -18,6 +18,8 @@ from typing import Any, Literal, TypeVar, Union
 
 from vc.errors import ConfigError
 
+SHIPPED = Path(__file__).parent / "weights" / "default"  # the model that is used if none is named
+
 T = TypeVar("T")
 _MOST_BASES = 20  # of a recipe, one upon the other
 

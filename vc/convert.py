@@ -33,6 +33,7 @@ from vc.audio import (
 )
 from vc.checkpoint import load_autoencoder, load_denoiser, load_vocoder, weights_sha256
 from vc.clip_check import NO_SPEECH_KINDS, NOT_SPEECH, STRANGE, Problem, check_clip
+from vc.config import SHIPPED
 from vc.denoise import clean_blocks
 from vc.errors import CheckpointError, VCError, VoiceError
 from vc.features import LogMel
@@ -55,7 +56,6 @@ from vc.voice_prior import PRIOR_FILE, VoicePrior, load_prior
 
 COMMENT = "Converted speech: synthetic, not a recording of the person it sounds like (vc)"
 LONG_S = 60.0  # longer clips are converted in blocks, to the same result in constant memory
-SHIPPED = Path(__file__).parent / "weights" / "default"
 
 Pitch = Literal["match", "keep"] | float
 Clip = Audio | str | os.PathLike[str]

@@ -22,7 +22,8 @@ from tqdm import tqdm
 import vc
 from vc.anomaly import NORMALITY_FILE, Example, fit_normality, save_normality
 from vc.audio import Waveform, resample
-from vc.convert import SHIPPED, Converter
+from vc.config import SHIPPED
+from vc.convert import Converter
 from vc.corpus import Utterance, feature_file, read_manifest
 from vc.sight import Sight, look
 from vc.voice_prior import PRIOR_FILE, VoicePrior, load_prior

@@ -21,7 +21,8 @@ from safetensors.numpy import save_file
 from tqdm import tqdm
 
 import vc
-from vc.convert import SHIPPED, Converter
+from vc.config import SHIPPED
+from vc.convert import Converter
 from vc.corpus import feature_file, read_manifest
 from vc.model.details import MAX_FRAMES, voiced_frames
 from vc.model.speaker_encoder import average_embeddings

@@ -47,9 +47,8 @@ def main() -> None:
         default = DEFAULT_LANGUAGE.get(utterance.corpus, "en")
         language = languages.get(utterance.speaker, default)
         voice = VOICES.get(language, language)
-        if arguments.only and language != arguments.only:
-            continue
-        if utterance.text and (voice in known or voice == "en-us"):
+        wanted = arguments.only in (None, language)
+        if wanted and utterance.text and (voice in known or voice == "en-us"):
             jobs.append((utterance, voice))
     with ThreadPoolExecutor(4) as pool:
         spoken = list(tqdm(pool.map(lambda job: transcribe(*job), jobs), total=len(jobs)))

@@ -17,7 +17,7 @@ from safetensors import safe_open
 from tqdm import tqdm
 
 import vc
-from vc.convert import SHIPPED
+from vc.config import SHIPPED
 from vc.corpus import feature_file, read_manifest
 from vc.model.layers import Statistics
 from vc.stream_statistics import USUAL_FILE, clip_statistics, save_usual

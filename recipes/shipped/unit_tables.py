@@ -22,7 +22,8 @@ from tqdm import tqdm
 import vc
 from vc.checkpoint import load_unit_coder
 from vc.compress import pitch_context, pitch_levels
-from vc.convert import SHIPPED, Converter
+from vc.config import SHIPPED
+from vc.convert import Converter
 from vc.corpus import feature_file, read_manifest
 from vc.model.unit_coder import UnitCoder
 from vc.unit_tables import (

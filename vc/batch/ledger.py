@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from vc.batch.tasks import Task
+from vc.config import SHIPPED
 from vc.errors import CheckpointError, DataError
 from vc.json_text import parse_json
 
@@ -97,7 +98,7 @@ def model_hash(checkpoint: Path | None) -> str:
     Raises:
         CheckpointError: there is no such folder.
     """
-    folder = checkpoint or Path(__file__).parents[1] / "weights" / "default"
+    folder = checkpoint or SHIPPED
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such checkpoint folder; check the name")
     files = sorted(file for file in folder.glob("*/*") if file.is_file())

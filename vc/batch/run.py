@@ -103,27 +103,23 @@ def run_batch(
             report.outcomes.append(outcome)
             bar.update()
 
-        def pending() -> Iterator[tuple[Task, str]]:
+        keys: dict[str, str] = {}  # of the tasks that are being done, by name
+
+        def pending() -> Iterator[Task]:
             with ThreadPoolExecutor(4) as pool:
                 hashes = pool.map(lambda task: result_key(task, clips, model), tasks)
                 for task, key in zip(tasks, hashes, strict=True):
-                    refused = refuse(task, key, ledger, overwrite)
+                    refused = _refuse(task, key, ledger, overwrite)
                     if refused is not None:
                         note(task, refused)
                         continue
                     ledger.started(task)
-                    yield task, key
-
-        keys: dict[str, str] = {}
-
-        def remembered() -> Iterator[Task]:
-            for task, key in pending():
-                keys[task.name] = key
-                yield task
+                    keys[task.name] = key
+                    yield task
 
         run = run_ray if engine == "ray" else run_local
         try:
-            with contextlib.closing(run(remembered(), workers, retries, address)) as outcomes:
+            with contextlib.closing(run(pending(), workers, retries, address)) as outcomes:
                 for task, outcome in outcomes:
                     if outcome.status == "done":
                         ledger.done(task, keys.pop(task.name))
@@ -139,7 +135,7 @@ def run_batch(
     return report
 
 
-def refuse(task: Task, key: str, ledger: Ledger, overwrite: bool) -> Outcome | None:
+def _refuse(task: Task, key: str, ledger: Ledger, overwrite: bool) -> Outcome | None:
     """The outcome of a task that is not to be run; None for one that is."""
     if task.problem:
         return outcome_of(task, "failed", task.problem)

@@ -28,7 +28,7 @@ def _info(options: argparse.Namespace) -> None:
             print(f"{clip}: {duration:.2f} s, {rate} Hz, speech at {level:.1f} dBFS")
         return
     from vc.checkpoint import inspect_checkpoint
-    from vc.convert import SHIPPED
+    from vc.config import SHIPPED
 
     folder = options.checkpoint or SHIPPED
     print(f"vc {vc.__version__}\nmodel {folder}")

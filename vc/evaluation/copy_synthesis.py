@@ -25,7 +25,8 @@ from vc.audio import (
     write_audio,
 )
 from vc.checkpoint import inspect_checkpoint
-from vc.convert import COMMENT, SHIPPED, Converter, load
+from vc.config import SHIPPED
+from vc.convert import COMMENT, Converter, load
 from vc.evaluation.bootstrap import Summary, summarize_values
 from vc.evaluation.judges import (
     JUDGE_RATE,

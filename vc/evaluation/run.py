@@ -20,7 +20,8 @@ from tqdm import tqdm
 import vc
 from vc.audio import AUDIO_SUFFIXES, write_audio
 from vc.checkpoint import inspect_checkpoint
-from vc.convert import COMMENT, SHIPPED, Converter, load
+from vc.config import SHIPPED
+from vc.convert import COMMENT, Converter, load
 from vc.errors import DataError
 from vc.evaluation.judges import judge_versions, require
 from vc.evaluation.results import Results, as_row, from_row, write_results

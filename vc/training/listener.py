@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vc.checkpoint import load_autoencoder, load_listener, save_checkpoint
-from vc.config import DataConfig, FeatureConfig, ListenerConfig, OptimizerConfig, RunConfig
-from vc.convert import SHIPPED
+from vc.config import SHIPPED, DataConfig, FeatureConfig, ListenerConfig, OptimizerConfig, RunConfig
 from vc.losses import ctc_loss, margin_softmax_loss, pairing_loss
 from vc.model.autoencoder import Latent
 from vc.model.listener import Listener

@@ -13,13 +13,13 @@ from torch.nn import functional
 
 from vc.checkpoint import load_autoencoder, load_masked_predictor, save_checkpoint
 from vc.config import (
+    SHIPPED,
     DataConfig,
     FeatureConfig,
     MaskedPredictorConfig,
     OptimizerConfig,
     RunConfig,
 )
-from vc.convert import SHIPPED
 from vc.errors import ConfigError
 from vc.model.bottleneck import VectorQuantizer
 from vc.model.masked_predictor import MaskedPredictor

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vc.checkpoint import load_autoencoder, load_unit_coder, save_checkpoint
-from vc.config import DataConfig, FeatureConfig, OptimizerConfig, RunConfig, UnitConfig
-from vc.convert import SHIPPED
+from vc.config import SHIPPED, DataConfig, FeatureConfig, OptimizerConfig, RunConfig, UnitConfig
 from vc.errors import ConfigError
 from vc.losses import envelope_loss
 from vc.model.autoencoder import Latent
