@@ -27,14 +27,14 @@ from vc.vocoder.excitation import WhiteNoise
 
 
 def long_voice(seconds: float, sample_rate: int = 16_000) -> Audio:
-    """Phrases of changing level and pitch, with pauses between them."""
+    """Phrases of changing level and pitch, with pauses between them that are too long to count."""
     phrases = []
     for number in range(int(seconds / 3) + 1):
         phrase = make_voice(
             90 + 15 * (number % 5), seconds=2.5, seed=number, sample_rate=sample_rate
         )
         phrases += [phrase * np.float32(0.3 + 0.2 * (number % 4))]
-        phrases += [np.full(sample_rate // 2, 1e-4, np.float32)]
+        phrases += [np.full(sample_rate, 1e-4, np.float32)]
     return Audio(np.concatenate(phrases)[: round(seconds * sample_rate)], sample_rate)
 
 

@@ -13,6 +13,7 @@ from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.details import steady_harmonics
 from vc.model.layers import ConvNeXtBlock, instance_norm, smooth_bands
 from vc.model.speaker_encoder import average_embeddings, spectral_statistics, split_embedding
+from vc.model.speech_frames import near_speech
 
 BOTTLENECKS = ("noise", "narrow", "variational", "sigmoid", "vq", "fsq", "binary", "one_hot")
 
@@ -63,6 +64,31 @@ def test_content_cannot_hold_what_is_constant_in_a_clip() -> None:
     assert not torch.allclose(
         without.encode_content(mel + colouration), without.encode_content(mel), atol=1e-2
     )
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("block_norm", ["instance", "layer"])
+def test_silence_before_and_after_does_not_change_what_is_said(
+    stride: int, block_norm: str
+) -> None:
+    model, speech = make_model(content_stride=stride, block_norm=block_norm), make_mel(frames=80)
+    model.set_statistics(torch.full((80,), -5.0), torch.full((80,), 2.0))
+    said = []
+    for silent in (60, 400):
+        silence = torch.full((1, 80, silent), -11.0)
+        content = model.encode_content(torch.cat([silence, speech, silence], dim=-1))
+        said.append(content[..., silent // stride : (silent + 80) // stride])
+    torch.testing.assert_close(*said, atol=1e-4, rtol=1e-4)
+
+
+def test_pauses_count_where_they_are_short() -> None:
+    levels = torch.zeros(2, 200)
+    levels[0, 50:60] = levels[0, 100:150] = -5.0
+    levels[1] = torch.linspace(0, 1, 200)
+    counted = near_speech(levels)
+    expected = torch.ones(2, 200)
+    expected[0, 115:135] = 0  # farther than 15 frames from speech
+    torch.testing.assert_close(counted, expected)
 
 
 def test_smooth_bands_keeps_formants_and_takes_harmonics_out() -> None:

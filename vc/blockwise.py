@@ -1,13 +1,13 @@
 """Conversion of any length in constant memory, equal to converting the whole clip at once.
 
 Whatever the whole-clip path takes from the whole clip is gathered first: level, peak and pitch
-range, then, layer by layer, the mean and variance that the content encoder's instance norms use.
-Only then is the result made, block by block. Each block is computed with as much context on both
-sides as the networks see, the F0 track's phase and the noise go on from block to block, and only
-the middle is kept: there is no seam to hide, so nothing is cross-faded.
+range, then, layer by layer, the mean and variance of speech that the content encoder's instance
+norms use. Only then is the result made, block by block. Each block is computed with as much
+context on both sides as the networks see, the F0 track's phase and the noise go on from block to
+block, and only the middle is kept: there is no seam to hide, so nothing is cross-faded.
 
 What is too long for memory waits in unnamed scratch files (`Rows`), about 0.8 GB an hour; memory
-holds one block and the F0 track (1 MB an hour).
+holds one block, and pitch and level of each frame (2 MB an hour).
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ from vc.denoise import clean_blocks
 from vc.model.content_encoder import ContentEncoder
 from vc.model.details import CONTEXT
 from vc.model.layers import ConvNeXtBlock, InstanceNorm, Statistics, instance_norm
+from vc.model.speech_frames import frame_levels, near_speech
 from vc.model.vocal_tract import STRIDE as TRACT_STRIDE
 from vc.on_disk import LevelMeter, Rows
 from vc.pitch import estimate_f0, interpolate_log_f0
@@ -322,8 +323,8 @@ class _LongConversion:
         """All other passes: pitch and mel, content layer by layer, then the result."""
         with torch.inference_mode():
             with self._rows(self.features.n_mels) as log_mel:
-                f0 = self._analyse(log_mel)
-                content = self._encode_content(log_mel)
+                f0, levels = self._analyse(log_mel)
+                content = self._encode_content(log_mel, near_speech(levels).unsqueeze(1))
             voiced = (f0 > 0).astype(np.float32)
             self._decode(content, voice, interpolate_log_f0(moved_f0(f0, voice, pitch)), voiced)
 
@@ -367,12 +368,12 @@ class _LongConversion:
         if left:
             yield np.zeros(left, np.float32)
 
-    def _analyse(self, log_mel: Rows) -> Waveform:
-        """Pitch and mel of every frame."""
+    def _analyse(self, log_mel: Rows) -> tuple[Waveform, Tensor]:
+        """Mel of every frame; returns F0 `(frames,)` in Hz and levels `(1, frames)`."""
         hop, frames = self.features.hop_length, len(self.waveform) // self.features.hop_length + 1
         mel_context = -(-self.features.n_fft // (2 * hop))
         f0_context = round(_F0_CONTEXT_S * self.features.frame_rate)
-        track = []
+        track, levels = [], []
         for span in _spans(frames, self.block_frames, f0_context):
             waveform = self._samples(span.low, span.high)
             f0 = estimate_f0(waveform, self.features, self.peak)
@@ -380,9 +381,11 @@ class _LongConversion:
             low = max(span.low, span.start - mel_context)
             waveform = self._samples(low, min(span.high, span.stop + mel_context))
             mel = self.converter.log_mel(self.converter._tensor(waveform))
-            log_mel.append(_numpy(mel[..., span.start - low : span.stop - low]))
+            mel = mel[..., span.start - low : span.stop - low]
+            levels.append(frame_levels(self.model.normalize(mel)))
+            log_mel.append(_numpy(mel))
             self._report(_LISTEN, _ANALYSE, span.stop / frames)
-        return np.concatenate(track)
+        return np.concatenate(track), torch.cat(levels, dim=-1)
 
     def _samples(self, first_frame: int, last_frame: int) -> Waveform:
         """Samples below some frames, at the model's level."""
@@ -393,8 +396,13 @@ class _LongConversion:
         """Samples of the source at the model's rate and level."""
         return (self.waveform.read(start, stop) * self.gain).astype(np.float32)
 
-    def _encode_content(self, log_mel: Rows) -> Rows:
-        """`Autoencoder.encode_content`, one layer of the whole file after the other."""
+    def _encode_content(self, log_mel: Rows, counted: Tensor) -> Rows:
+        """`Autoencoder.encode_content`, one layer of the whole file after the other.
+
+        Args:
+            log_mel: of every frame.
+            counted: the frames whose statistics are taken, `(1, 1, frames)`.
+        """
         encoder: ContentEncoder = self.model.content_encoder
         config = encoder.config
         passes = 2 * len(encoder.blocks) + 5
@@ -405,13 +413,13 @@ class _LongConversion:
             done += 1
             self._report(_ANALYSE, _ENCODE, done / passes)
 
-        stretch = self._stretch(log_mel)
+        stretch = self._stretch(log_mel, counted)
         finished()
 
         def normalize(mel: Tensor) -> Tensor:
             return self.model.normalize(self.model.straighten(mel, stretch))
 
-        whole = self._statistics(log_mel, normalize) if config.input_norm else None
+        whole = self._statistics(log_mel, normalize, counted) if config.input_norm else None
         finished()
 
         def embed(mel: Tensor) -> Tensor:
@@ -420,12 +428,13 @@ class _LongConversion:
 
         radius = config.kernel_size // 2
         x = self._mapped(log_mel, embed, config.width, radius, config.content_stride)
+        counted = counted[..., :: config.content_stride]
         finished()
         for block in encoder.blocks:
             assert isinstance(block, ConvNeXtBlock)
             of_block = None
             if isinstance(block.norm, InstanceNorm):
-                of_block = self._statistics(x, block.depthwise, radius)
+                of_block = self._statistics(x, block.depthwise, counted, radius)
             finished()
             with x:
                 x = self._mapped(x, partial(block, statistics=of_block), config.width, radius)
@@ -434,12 +443,12 @@ class _LongConversion:
             content = self._mapped(x, encoder.project, config.content_dim)
         finished()
         with content:
-            of_content = self._statistics(content, lambda y: y.float())
+            of_content = self._statistics(content, lambda y: y, counted)
             return self._mapped(
                 content, lambda y: self.model.squeeze(y, of_content).content, config.content_dim
             )
 
-    def _stretch(self, log_mel: Rows) -> Tensor | None:
+    def _stretch(self, log_mel: Rows, counted: Tensor) -> Tensor | None:
         """Of the speaker's vocal tract, `(1, 3)`, from the whole file; None if nobody asks."""
         encoder, config = self.model.vocal_tract_encoder, self.model.config
         if encoder is None:
@@ -447,7 +456,11 @@ class _LongConversion:
         radius = config.kernel_size // 2
         context = config.tract_blocks * radius + -(-radius // TRACT_STRIDE)
         seen = self._statistics(
-            log_mel, lambda mel: encoder.look(self.model.normalize(mel)), context, TRACT_STRIDE
+            log_mel,
+            lambda mel: encoder.look(self.model.normalize(mel)),
+            counted[..., ::TRACT_STRIDE],
+            context,
+            TRACT_STRIDE,
         )
         return encoder.tell(seen)
 
@@ -479,19 +492,20 @@ class _LongConversion:
         self,
         rows: Rows,
         function: Callable[[Tensor], Tensor],
+        counted: Tensor,
         context: int = 0,
         stride: int = 1,
     ) -> Statistics:
-        """Mean and variance over the whole file of what a function makes of it."""
-        total = square = torch.zeros(1)
-        count = 0
+        """`time_statistics` over the whole file, of what a function makes of it."""
+        mean = square = torch.zeros(1)
+        share = counted.double() / counted.sum()
+        done = 0
         for y in self._computed(rows, function, context, stride):
-            count += y.shape[-1]
-            wide = y.double()
-            total = total + wide.sum(dim=-1, keepdim=True)
-            square = square + wide.square().sum(dim=-1, keepdim=True)
-        mean = total / count
-        return Statistics(mean.float(), (square / count - mean.square()).clamp(min=0).float())
+            wide, shares = y.double(), share[..., done : done + y.shape[-1]]
+            done += y.shape[-1]
+            mean = mean + (shares * wide).sum(dim=-1, keepdim=True)
+            square = square + (shares * wide.square()).sum(dim=-1, keepdim=True)
+        return Statistics(mean.float(), (square - mean.square()).clamp(min=0).float())
 
     def _mapped(
         self,

@@ -1,8 +1,8 @@
 """What whole-clip conversion takes from the whole clip, estimated while the clip is being said.
 
 The content encoder's instance norms, and the encoder of vocal tracts before them, need mean and
-variance of each channel over a clip. A stream begins with what is usual among many clips, and moves
-on to what it hears.
+variance of each channel over the speech of a clip. A stream begins with what is usual among many
+clips, and moves on to what it hears.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from torch import Tensor
 
 from vc.errors import CheckpointError
 from vc.model.autoencoder import Autoencoder
-from vc.model.layers import ConvNeXtBlock, Statistics, instance_norm
+from vc.model.layers import ConvNeXtBlock, Statistics, instance_norm, time_statistics
+from vc.model.speech_frames import frame_levels, near_speech
+from vc.model.vocal_tract import STRIDE as TRACT_STRIDE
 from vc.safe_write import write_bytes
 
 USUAL_FILE = "stream.safetensors"
@@ -58,24 +60,19 @@ def clip_statistics(model: Autoencoder, log_mel: Tensor) -> list[Statistics]:
         model: whose content encoder has instance norms throughout.
         log_mel: `(1, n_mels, frames)`.
     """
+    counted = near_speech(frame_levels(model.normalize(log_mel))).unsqueeze(1)
     found = []
     if model.vocal_tract_encoder is not None:
-        found.append(_statistics(model.vocal_tract_encoder.look(model.normalize(log_mel))))
-    mel = model.normalize(model.straighten(log_mel))
-    found.append(_statistics(mel))
-    x = model.content_encoder.look(instance_norm(mel))
+        seen = model.vocal_tract_encoder.look(model.normalize(log_mel))
+        found.append(time_statistics(seen, counted[..., ::TRACT_STRIDE]))
+    mel = model.normalize(model.straighten(log_mel, model.hear_vocal_tract(log_mel, counted)))
+    found.append(time_statistics(mel, counted))
+    x = model.content_encoder.look(instance_norm(mel, statistics=found[-1]))
     for block in model.content_encoder.blocks:
         assert isinstance(block, ConvNeXtBlock)
-        found.append(_statistics(block.depthwise(x)))
-        x = block(x)
-    return [*found, _statistics(model.content_encoder.project(x))]
-
-
-def _statistics(x: Tensor) -> Statistics:
-    wide = x.float()
-    return Statistics(
-        wide.mean(dim=-1, keepdim=True), wide.var(dim=-1, keepdim=True, unbiased=False)
-    )
+        found.append(time_statistics(block.depthwise(x), counted))
+        x = block(x, statistics=found[-1])
+    return [*found, time_statistics(model.content_encoder.project(x), counted)]
 
 
 def save_usual(path: Path, usual: Sequence[Statistics], model_sha256: str) -> None:

@@ -12,8 +12,9 @@ from vc.model.bottleneck import Bottled, make_bottleneck
 from vc.model.content_encoder import ContentEncoder
 from vc.model.decoder import Decoder
 from vc.model.details import finish
-from vc.model.layers import MelNetwork, Statistics, instance_norm
+from vc.model.layers import MelNetwork, Statistics, instance_norm, time_statistics
 from vc.model.speaker_encoder import SpeakerEncoder, exaggerate
+from vc.model.speech_frames import frame_levels, near_speech
 from vc.model.vocal_tract import VocalTractEncoder, bend
 
 _FOLLOWING = 0.01  # how far the average voice moves to each batch's
@@ -53,26 +54,36 @@ class Autoencoder(MelNetwork):
         return Latent(self.encode_content(log_mel), self.encode_speaker(log_mel))
 
     def encode_content(self, log_mel: Tensor) -> Tensor:
-        """`(batch, n_mels, frames)` -> `(batch, content_dim, content_frames)`."""
-        return self.squeeze(self.look_at_content(log_mel)).content
+        """`(batch, n_mels, frames)` -> `(batch, content_dim, content_frames)`.
 
-    def look_at_content(self, log_mel: Tensor) -> Tensor:
-        """`encode_content` before the bottleneck."""
-        return self.content_encoder(self.normalize(self.straighten(log_mel)))
+        What is taken out of content is what is constant while the speaker speaks: long silence
+        does not count.
+        """
+        counted = near_speech(frame_levels(self.normalize(log_mel))).unsqueeze(1)
+        content = self.look_at_content(log_mel, counted)
+        counted = counted[..., :: self.config.content_stride]
+        return self.squeeze(content, time_statistics(content, counted)).content
 
-    def straighten(self, log_mel: Tensor, stretch: Tensor | None = None) -> Tensor:
+    def look_at_content(self, log_mel: Tensor, counted: Tensor | None = None) -> Tensor:
+        """`encode_content` before the bottleneck; `counted` frames as in `time_statistics`."""
+        straight = self.straighten(log_mel, self.hear_vocal_tract(log_mel, counted))
+        return self.content_encoder(self.normalize(straight), counted)
+
+    def hear_vocal_tract(self, log_mel: Tensor, counted: Tensor | None = None) -> Tensor | None:
+        """Stretch of the vocal tracts of whole clips, `(batch, 3)`; None if nobody asks for it."""
+        if self.vocal_tract_encoder is None:
+            return None
+        stretch: Tensor = self.vocal_tract_encoder(self.normalize(log_mel), counted)
+        return stretch.detach()
+
+    def straighten(self, log_mel: Tensor, stretch: Tensor | None) -> Tensor:
         """`(batch, n_mels, frames)` as a speaker with an average vocal tract would have said it.
 
         Args:
             log_mel: clips, or parts of them.
-            stretch: of the vocal tracts of the whole clips, `(batch, 3)`; heard from `log_mel` by
-                default.
+            stretch: of the vocal tracts of the whole clips, as `hear_vocal_tract` tells it.
         """
-        if self.vocal_tract_encoder is None:
-            return log_mel
-        if stretch is None:
-            stretch = self.vocal_tract_encoder(self.normalize(log_mel)).detach()
-        return bend(log_mel, -stretch)
+        return log_mel if stretch is None else bend(log_mel, -stretch)
 
     def squeeze(self, content: Tensor, statistics: Statistics | None = None) -> Bottled:
         """What the bottleneck lets through of the content encoder's output.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from vc.config import AutoencoderConfig
-from vc.model.layers import ConvNeXtBlock, instance_norm, smooth_bands
+from vc.model.layers import ConvNeXtBlock, instance_norm, smooth_bands, time_statistics
 
 
 class ContentEncoder(nn.Module):
@@ -33,11 +33,21 @@ class ContentEncoder(nn.Module):
         )
         self.project = nn.Conv1d(config.width, config.content_dim, 1)
 
-    def forward(self, mel: Tensor) -> Tensor:
-        """See the class."""
-        x = self.look(instance_norm(mel) if self.config.input_norm else mel)
+    def forward(self, mel: Tensor, counted: Tensor | None = None) -> Tensor:
+        """See the class.
+
+        Args:
+            mel: normalised.
+            counted: the frames whose statistics are taken out, `(batch, 1, frames)`, as in
+                `time_statistics`; all by default.
+        """
+        if self.config.input_norm:
+            mel = instance_norm(mel, statistics=time_statistics(mel, counted))
+        x = self.look(mel)
+        if counted is not None:
+            counted = counted[..., :: self.config.content_stride]
         for block in self.blocks:
-            x = block(x)
+            x = block(x, counted=counted)
         return self.project(x)
 
     def look(self, mel: Tensor) -> Tensor:

@@ -20,6 +20,23 @@ class Statistics(NamedTuple):
     variance: Tensor
 
 
+def time_statistics(x: Tensor, counted: Tensor | None = None) -> Statistics:
+    """Mean and variance over time of each channel of `(batch, channels, frames)`, in float32.
+
+    Args:
+        x: a clip.
+        counted: which frames count, 1.0 or 0.0, `(batch, 1, frames)`, one in each clip at least;
+            all by default.
+    """
+    wide = x.float()
+    if counted is None:
+        mean = wide.mean(dim=-1, keepdim=True)
+        return Statistics(mean, wide.var(dim=-1, keepdim=True, unbiased=False))
+    share = counted / counted.sum(dim=-1, keepdim=True)
+    mean = (share * wide).sum(dim=-1, keepdim=True)
+    return Statistics(mean, (share * (wide - mean).square()).sum(dim=-1, keepdim=True))
+
+
 def instance_norm(x: Tensor, eps: float = 1e-5, statistics: Statistics | None = None) -> Tensor:
     """Zero mean and unit variance over time for each channel of `(batch, channels, frames)`.
 
@@ -29,15 +46,11 @@ def instance_norm(x: Tensor, eps: float = 1e-5, statistics: Statistics | None = 
     Args:
         x: a clip, or a part of one.
         eps: added to the variance.
-        statistics: of the whole clip, where `x` is only a part of it.
+        statistics: to take out instead of those of `x`: of the frames that count, or of the whole
+            clip where `x` is only a part of it.
     """
-    wide = x.float()
-    if statistics is None:
-        mean = wide.mean(dim=-1, keepdim=True)
-        variance = wide.var(dim=-1, keepdim=True, unbiased=False)
-    else:
-        mean, variance = statistics
-    return ((wide - mean) * torch.rsqrt(variance + eps)).to(x.dtype)
+    mean, variance = time_statistics(x) if statistics is None else statistics
+    return ((x.float() - mean) * torch.rsqrt(variance + eps)).to(x.dtype)
 
 
 def smooth_bands(log_mel: Tensor, coefficients: int) -> Tensor:
@@ -124,9 +137,11 @@ class ChannelNorm(nn.Module):
 class InstanceNorm(nn.Module):
     """`instance_norm` as a module, without learnt scale: nothing puts the timbre back."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        """See the class."""
-        return instance_norm(x)
+    def forward(
+        self, x: Tensor, statistics: Statistics | None = None, counted: Tensor | None = None
+    ) -> Tensor:
+        """As `instance_norm`, or by the statistics of the frames that are `counted`."""
+        return instance_norm(x, statistics=statistics or time_statistics(x, counted))
 
 
 class ConvNeXtBlock(nn.Module):
@@ -166,7 +181,11 @@ class ConvNeXtBlock(nn.Module):
         self.film = nn.Linear(condition_dim, 2 * channels) if condition_dim else None
 
     def forward(
-        self, x: Tensor, condition: Tensor | None = None, statistics: Statistics | None = None
+        self,
+        x: Tensor,
+        condition: Tensor | None = None,
+        statistics: Statistics | None = None,
+        counted: Tensor | None = None,
     ) -> Tensor:
         """Map `(batch, channels, frames)` to the same shape.
 
@@ -174,9 +193,13 @@ class ConvNeXtBlock(nn.Module):
             x: a clip, or a part of one.
             condition: `(batch, condition_dim)`.
             statistics: what an instance norm takes from the whole clip where `x` is a part of it.
+            counted: frames whose statistics an instance norm takes, as in `time_statistics`.
         """
         y = self.depthwise(x)
-        y = self.norm(y) if statistics is None else instance_norm(y, statistics=statistics)
+        if isinstance(self.norm, InstanceNorm):
+            y = self.norm(y, statistics, counted)
+        else:
+            y = self.norm(y)
         if self.film is not None:
             assert condition is not None
             scale, shift = self.film(condition).unsqueeze(-1).chunk(2, dim=1)  # (B, C, 1) each

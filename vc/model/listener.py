@@ -19,7 +19,8 @@ from torch.nn import functional
 
 from vc.config import AutoencoderConfig, FeatureConfig, ListenerConfig
 from vc.model.layers import ConvNeXtBlock, MelNetwork
-from vc.model.speaker_encoder import SpeakerEncoder, active_frames
+from vc.model.speaker_encoder import SpeakerEncoder
+from vc.model.speech_frames import active_frames, frame_levels
 
 STRIDE = 2  # frames a step of phones
 
@@ -65,7 +66,7 @@ class Listener(MelNetwork):
     def hear_speaker(self, log_mel: Tensor) -> Tensor:
         """Unit vectors `(batch, speaker_dim)` of who speaks, whatever the microphone."""
         mel = self.normalize(log_mel)
-        active = active_frames(mel)
+        active = active_frames(frame_levels(mel)).unsqueeze(1)
         mean = (mel * active).sum(dim=-1, keepdim=True) / active.sum(dim=-1, keepdim=True)
         return self.speaker(mel - mean)
 

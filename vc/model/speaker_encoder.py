@@ -10,8 +10,7 @@ from torch.nn import functional
 
 from vc.config import AutoencoderConfig
 from vc.model.layers import ConvNeXtBlock
-
-_ACTIVE_RANGE = 1.5  # how far below the loud frames a frame still is speech, in corpus deviations
+from vc.model.speech_frames import active_frames, frame_levels
 
 
 class SpeakerParts(NamedTuple):
@@ -74,26 +73,11 @@ class SpeakerEncoder(nn.Module):
 def spectral_statistics(mel: Tensor) -> SpectralStatistics:
     """Mean and log standard deviation over speech frames of `(batch, n_mels, frames)`."""
     mel = mel.float()
-    active = active_frames(mel)
+    active = active_frames(frame_levels(mel)).unsqueeze(1)
     share = active / active.sum(dim=-1, keepdim=True)
     mean = (share * mel).sum(dim=-1)
     variance = (share * (mel - mean.unsqueeze(-1)).square()).sum(dim=-1)
     return SpectralStatistics(mean, 0.5 * variance.clamp(min=1e-3).log())
-
-
-def active_frames(mel: Tensor) -> Tensor:
-    """Which frames of `(batch, n_mels, frames)` are speech, 1.0 or 0.0, `(batch, 1, frames)`."""
-    level = mel.mean(dim=1)  # (B, T)
-    speech_level = _quantile_95(level.detach()) - _ACTIVE_RANGE
-    return (level >= speech_level).float().unsqueeze(1)
-
-
-def _quantile_95(level: Tensor) -> Tensor:
-    """`torch.quantile` at 0.95 of `(batch, frames)`, `(batch, 1)`; it cannot be exported itself."""
-    ordered = level.sort(dim=-1).values
-    place = 19 * (level.shape[-1] - 1)  # in twentieths of a frame
-    below, above = ordered[:, place // 20], ordered[:, -(-place // 20)]
-    return below.lerp(above, place % 20 / 20).unsqueeze(-1)
 
 
 def split_embedding(embedding: Tensor, config: AutoencoderConfig) -> SpeakerParts:

@@ -15,7 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from vc.config import AutoencoderConfig
-from vc.model.layers import ConvNeXtBlock, Statistics, read_between_bands, smooth_bands
+from vc.model.layers import (
+    ConvNeXtBlock,
+    Statistics,
+    read_between_bands,
+    smooth_bands,
+    time_statistics,
+)
 
 STRIDE = 2  # frames; a tract does not change from frame to frame
 _PLACES = (0.1, 0.35, 0.65)  # of the mel axis: about the first, second and third formant
@@ -41,11 +47,11 @@ class VocalTractEncoder(nn.Module):
             nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, len(_PLACES))
         )
 
-    def forward(self, mel: Tensor) -> Tensor:
-        """See the class."""
-        x = self.look(mel).float()
-        mean, variance = x.mean(dim=-1, keepdim=True), x.var(dim=-1, keepdim=True, unbiased=False)
-        return self.tell(Statistics(mean, variance))
+    def forward(self, mel: Tensor, counted: Tensor | None = None) -> Tensor:
+        """See the class; `counted` frames as in `time_statistics`, `(batch, 1, frames)`."""
+        if counted is not None:
+            counted = counted[..., ::STRIDE]
+        return self.tell(time_statistics(self.look(mel), counted))
 
     def look(self, mel: Tensor) -> Tensor:
         """All but the last layers, to `(batch, tract_width, ceil(frames / STRIDE))`."""
