@@ -37,6 +37,8 @@ from vc.errors import CheckpointError, ConfigError, DataError
 from vc.losses import contrastive_loss, margin_softmax_loss, multi_resolution_stft_loss
 from vc.model.vocal_tract import bend
 from vc.training.autoencoder import AutoencoderLossConfig, AutoencoderRecipe, AutoencoderTask
+from vc.training.content import ContentRecipe, ContentTask
+from vc.training.degrade import DegradeConfig, degrade
 from vc.training.denoiser import DenoiserRecipe, DenoiserTask
 from vc.training.loop import (
     LOG_FILE,
@@ -91,6 +93,10 @@ def denoiser_task(cache: Path) -> DenoiserTask:
     return DenoiserTask(DenoiserRecipe(denoiser=TINY_DENOISER, data=DATA, run=RUN), cache, CPU)
 
 
+def content_task(cache: Path) -> ContentTask:
+    return ContentTask(ContentRecipe(data=DATA, run=RUN), cache, CPU)
+
+
 def one_step(task: Task, step: int, seed: int | None = None) -> dict[str, float]:
     generator = np.random.default_rng(step if seed is None else seed)
     return {**task.add_gradients(step, generator), "gradient/norm": update(task, step)}
@@ -100,7 +106,7 @@ def state(folder: Path) -> bytes:
     return (folder / "state.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("make", [autoencoder_task, vocoder_task, denoiser_task])
+@pytest.mark.parametrize("make", [autoencoder_task, vocoder_task, denoiser_task, content_task])
 def test_a_run_that_was_interrupted_is_the_same_bit_for_bit(
     cache: Path, tmp_path: Path, make: Callable[[Path], Task]
 ) -> None:
@@ -327,7 +333,7 @@ def test_the_best_is_kept_and_training_stops_when_it_gets_no_better(tmp_path: Pa
     assert (tmp_path / "step").read_text() == "10"
 
 
-@pytest.mark.parametrize("make_task", [autoencoder_task, vocoder_task, denoiser_task])
+@pytest.mark.parametrize("make_task", [autoencoder_task, vocoder_task, denoiser_task, content_task])
 def test_examples_are_written_for_tensorboard(
     cache: Path, tmp_path: Path, make_task: Callable[[Path], Task]
 ) -> None:
@@ -341,6 +347,50 @@ def test_examples_are_written_for_tensorboard(
     assert any(name.endswith("/loss") for name in written["scalars"])
     assert len(written["audio"]) >= 2
     assert make_task is vocoder_task or len(written["images"]) == 3
+
+
+def test_content_learns_to_hear_through_noise_and_nothing_else_changes(cache: Path) -> None:
+    noisy = DegradeConfig(colour=0, room=0, noise=1, hum=0, band=0)
+    optimizer = OptimizerConfig(learning_rate=2e-4, warmup_steps=1, ema_decay=0.8)
+    run = replace(RUN, steps=40)
+    recipe = ContentRecipe(degrade=noisy, data=DATA, run=run, optimizer=optimizer)
+    task = ContentTask(recipe, cache, CPU)
+    before = task.validate()
+    assert before["content_clean"] < 1e-6
+    for step in range(run.steps):
+        one_step(task, step)
+    after = task.validate()
+    for heard in ("content_noise", "vocal_tract_noise"):
+        assert after[heard] < 0.85 * before[heard]
+    assert after["content_clean"] < 0.5 * after["content_noise"]
+    taught, teacher = task.average.state_dict(), task.teacher.state_dict()
+    learnt = {name for name, values in taught.items() if not values.equal(teacher[name])}
+    assert {name.split(".")[0] for name in learnt} == {"content_encoder", "vocal_tract_encoder"}
+
+
+@pytest.mark.parametrize("thing", ["colour", "room", "noise", "hum", "band"])
+def test_each_thing_that_happens_to_a_recording_does_what_it_says(thing: str) -> None:
+    never = DegradeConfig(colour=0, room=0, noise=0, hum=0, band=0)
+    features = FeatureConfig()
+    frame = torch.arange(100)
+    mel = torch.full((4, 80, 100), -6.0) - 4.0 * ((frame >= 50) & (frame < 80))  # a pause in it
+    assert torch.equal(degrade(mel, never, features, None), mel)
+    torch.manual_seed(0)
+    config = replace(never, **{thing: 1.0}, noise_snr_db=(10.0, 10.0))  # type: ignore[arg-type]
+    change = degrade(mel, config, features, None) - mel
+    assert change.isfinite().all() and change.abs().amax(dim=(1, 2)).min() > 0.1
+    pause, speech = change[..., 60:80].mean(), change[..., :50].mean()
+    low, high = change[:, :4].mean(), change[:, 76:].mean()
+    if thing in ("room", "noise"):
+        assert pause > 2 * speech > 0  # fills pauses
+    if thing == "room":
+        assert (change[..., 50:55].mean(1) > change[..., 70:75].mean(1)).all()  # and dies away
+    if thing == "hum":
+        assert low > 1.0 and high.abs() < 0.01
+    if thing == "band":
+        assert high < -2.0 and change[:, 20:30].abs().max() < 0.01
+    if thing == "colour":
+        assert change.std(dim=-1).max() < 1e-5  # the same all the time
 
 
 def test_a_loss_of_weight_zero_is_not_computed(cache: Path) -> None:

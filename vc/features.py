@@ -64,6 +64,13 @@ def mel_filterbank(config: FeatureConfig) -> Tensor:
     return filters.T.contiguous()
 
 
+def mel_centres_hz(config: FeatureConfig) -> Tensor:
+    """Where the bands lie: centres of gravity of the filters in Hz, `(n_mels,)`."""
+    filters = mel_filterbank(config)
+    frequencies = torch.linspace(0, config.sample_rate / 2, filters.shape[1])
+    return filters @ frequencies / filters.sum(dim=1)
+
+
 def num_frames(samples: int, hop_length: int) -> int:
     """Mel frames of a clip of `samples` samples."""
     return samples // hop_length + 1

@@ -48,7 +48,7 @@ def perturb(
         factor = (torch.rand(len(log_mel), device=log_mel.device) * 2 - 1) * config.resize
         log_mel = resize(log_mel, factor.exp())
     if config.equalizer > 0:
-        log_mel = log_mel + _random_curve(log_mel, config.equalizer)
+        log_mel = log_mel + random_curve(log_mel, config.equalizer)
     log_mel = log_mel.clamp(min=math.log(log_floor))
     if config.mask_probability > 0:
         log_mel = _mask(log_mel, config)
@@ -77,7 +77,7 @@ def draw_voices(generator: np.random.Generator, count: int, strength: float) -> 
     return np.where(generator.random(count) < 0.5, factor, 1.0)
 
 
-def _random_curve(log_mel: Tensor, deviation: float, knots: int = 6) -> Tensor:
+def random_curve(log_mel: Tensor, deviation: float, knots: int = 6) -> Tensor:
     """Smooth random gains over the mel axis, `(batch, n_mels, 1)`."""
     points = torch.randn(log_mel.shape[0], 1, knots, device=log_mel.device) * deviation
     curve = functional.interpolate(points, log_mel.shape[1], mode="linear", align_corners=True)
@@ -97,7 +97,7 @@ def _add_noise(log_mel: Tensor, config: PerturbConfig, noise_mel: Tensor | None)
 
 def made_up_noise(log_mel: Tensor) -> Tensor:
     """Steady coloured noise of the same shape."""
-    return torch.randn_like(log_mel) * 0.3 + _random_curve(log_mel, 1.5)
+    return torch.randn_like(log_mel) * 0.3 + random_curve(log_mel, 1.5)
 
 
 def mix_noise(log_mel: Tensor, noise_mel: Tensor, snr_db: Tensor) -> Tensor:

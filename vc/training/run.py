@@ -15,6 +15,7 @@ from vc.config import apply_overrides, from_dict, read_recipe
 from vc.errors import CheckpointError, ConfigError
 from vc.safe_write import make_folder, write_text
 from vc.training.autoencoder import AutoencoderRecipe, AutoencoderTask
+from vc.training.content import ContentRecipe, ContentTask
 from vc.training.denoiser import DenoiserRecipe, DenoiserTask
 from vc.training.listener import ListenerRecipe, ListenerTask
 from vc.training.loop import Task, fit, measure_step_s
@@ -26,6 +27,7 @@ from vc.training.vocoder import VocoderRecipe, VocoderTask
 KINDS: dict[str, tuple[type[Any], Callable[[Any, Path, torch.device], Task]]] = {
     "autoencoder": (AutoencoderRecipe, AutoencoderTask),
     "vocoder": (VocoderRecipe, VocoderTask),
+    "content": (ContentRecipe, ContentTask),
     "denoiser": (DenoiserRecipe, DenoiserTask),
     "units": (UnitRecipe, UnitTask),
     "masked_predictor": (MaskedRecipe, MaskedTask),

@@ -1,0 +1,109 @@
+"""What happens to speech on its way into a file: rooms, noise, mains hum, telephones.
+
+`vc.training.perturb` changes who speaks and how it is coloured; here are the things that people's
+recordings suffer from. All of them work on mels, as powers that add, so they cost nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vc.config import FeatureConfig
+from vc.features import mel_centres_hz
+from vc.training.perturb import made_up_noise, mix_noise, random_curve
+
+_TAIL_FRAMES = 40  # of a room's echo that are added up
+_DECAY_DB = 60.0  # by which an echo has fallen after the reverberation time
+_STEEPEST_LOSS = 9.0  # nepers, beyond a telephone's band
+
+
+@dataclass(frozen=True)
+class DegradeConfig:
+    """How often each thing happens to a clip, and how strongly."""
+
+    colour: float = 0.3
+    colour_deviation: float = 0.5  # of random band gains, natural log
+    room: float = 0.25
+    reverberation_s: tuple[float, ...] = (0.15, 0.8)  # shortest and longest
+    echo_db: tuple[float, ...] = (-12.0, 3.0)  # of all echoes together, beside the direct sound
+    noise: float = 0.5
+    noise_snr_db: tuple[float, ...] = (0.0, 30.0)
+    made_up_share: float = 0.3  # of the noise: steady and coloured instead of a recording
+    hum: float = 0.1
+    band: float = 0.2  # half of them a telephone's, the others anything above 3 kHz
+
+
+def degrade(
+    log_mel: Tensor, config: DegradeConfig, features: FeatureConfig, noise_mel: Tensor | None
+) -> Tensor:
+    """A copy of `(batch, n_mels, frames)` natural-log mels as it might have been recorded.
+
+    Args:
+        log_mel: clean clips.
+        config: what happens to them.
+        features: what the mels are.
+        noise_mel: recorded noise of the same shape; only made-up noise if None.
+    """
+    made_up = made_up_noise(log_mel)
+    if noise_mel is None:
+        noise_mel = made_up
+    noise = _sometimes(config.made_up_share, made_up, noise_mel)
+    snr_db = _between(log_mel, config.noise_snr_db)
+    coloured = log_mel + random_curve(log_mel, config.colour_deviation)
+    mel = _sometimes(config.colour, coloured, log_mel)
+    mel = _sometimes(config.room, in_a_room(mel, config, features), mel)
+    mel = _sometimes(config.noise, mix_noise(mel, noise, snr_db), mel)
+    mel = _sometimes(config.hum, with_hum(mel, features), mel)
+    mel = _sometimes(config.band, in_a_band(mel, features), mel)
+    return mel.clamp(min=math.log(features.log_floor))
+
+
+def in_a_room(log_mel: Tensor, config: DegradeConfig, features: FeatureConfig) -> Tensor:
+    """Clips with echoes whose power decays exponentially (Polack's model of late reverberation)."""
+    batch, n_mels, _ = log_mel.shape
+    seconds = torch.arange(1, _TAIL_FRAMES + 1, device=log_mel.device) / features.frame_rate
+    decay = 10 ** (-_DECAY_DB / 10 * seconds / _between(log_mel, config.reverberation_s))
+    decay = decay / decay.sum(dim=-1, keepdim=True)  # (B, 1, frames)
+    echo = decay * 10 ** (_between(log_mel, config.echo_db) / 10)
+    response = torch.cat([echo.flip(-1), torch.ones_like(echo[..., :1])], dim=-1)
+    power = functional.pad((2 * log_mel).exp(), (_TAIL_FRAMES, 0))
+    filters = response.repeat_interleave(n_mels, dim=0)  # (B * M, 1, frames)
+    heard = functional.conv1d(power.flatten(0, 1)[None], filters, groups=batch * n_mels)
+    return 0.5 * heard.reshape(log_mel.shape).clamp(min=features.log_floor**2).log()
+
+
+def with_hum(log_mel: Tensor, features: FeatureConfig) -> Tensor:
+    """Clips with the hum of the mains, 50 or 60 Hz, and its harmonics, some way below the voice."""
+    centres = mel_centres_hz(features).to(log_mel.device)[None, :, None]
+    mains_hz = 50 + 10 * torch.randint(2, (len(log_mel), 1, 1), device=log_mel.device)
+    level = log_mel.amax(dim=(1, 2), keepdim=True) - _between(log_mel, (1.5, 4.5))
+    fall = _between(log_mel, (0.5, 2.0)) * (centres - mains_hz).clamp(min=0) / 100
+    return torch.logaddexp(2 * log_mel, 2 * (level - fall)) / 2
+
+
+def in_a_band(log_mel: Tensor, features: FeatureConfig) -> Tensor:
+    """Clips that lack what lies above some frequency, half of them a telephone's 3.4 kHz."""
+    centres = mel_centres_hz(features).to(log_mel.device)[None, :, None]
+    telephone = _between(log_mel, (3_000.0, 3_800.0))
+    highest_hz = _sometimes(0.5, telephone, _between(log_mel, (3_000.0, 7_500.0)))
+    lowest_hz = _sometimes(0.5, _between(log_mel, (0.0, 300.0)), torch.zeros_like(highest_hz))
+    above = (centres - highest_hz).clamp(min=0) * _between(log_mel, (0.004, 0.034))
+    below = (lowest_hz - centres).clamp(min=0) * 0.02
+    return log_mel - (above + below).clamp(max=_STEEPEST_LOSS)
+
+
+def _between(like: Tensor, limits: tuple[float, ...]) -> Tensor:
+    """A random figure for each clip, `(batch, 1, 1)`."""
+    low, high = limits
+    return low + (high - low) * torch.rand(len(like), 1, 1, device=like.device)
+
+
+def _sometimes(probability: float, changed: Tensor, unchanged: Tensor) -> Tensor:
+    """Some of the clips changed."""
+    chosen = torch.rand(len(changed), 1, 1, device=changed.device) < probability
+    return torch.where(chosen, changed, unchanged)
