@@ -23,7 +23,7 @@ from tests.conftest import (
     TINY_VOCODER,
     hold_out_last_voice,
 )
-from vc.checkpoint import inspect_checkpoint, load_autoencoder, load_vocoder
+from vc.checkpoint import inspect_checkpoint, load_autoencoder, load_vocoder, save_checkpoint
 from vc.config import (
     DataConfig,
     FeatureConfig,
@@ -35,6 +35,7 @@ from vc.config import (
 from vc.corpus import prepare
 from vc.errors import CheckpointError, ConfigError, DataError
 from vc.losses import contrastive_loss, margin_softmax_loss, multi_resolution_stft_loss
+from vc.model.autoencoder import Autoencoder
 from vc.model.vocal_tract import bend
 from vc.training.autoencoder import AutoencoderLossConfig, AutoencoderRecipe, AutoencoderTask
 from vc.training.content import ContentRecipe, ContentTask
@@ -349,11 +350,17 @@ def test_examples_are_written_for_tensorboard(
     assert make_task is vocoder_task or len(written["images"]) == 3
 
 
-def test_content_learns_to_hear_through_noise_and_nothing_else_changes(cache: Path) -> None:
+def test_content_learns_to_hear_through_noise_and_nothing_else_changes(
+    cache: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    save_checkpoint(Autoencoder(TINY_AUTOENCODER, FeatureConfig()), tmp_path, 0, {})
     noisy = DegradeConfig(colour=0, room=0, noise=1, hum=0, band=0)
-    optimizer = OptimizerConfig(learning_rate=2e-4, warmup_steps=1, ema_decay=0.8)
-    run = replace(RUN, steps=40)
-    recipe = ContentRecipe(degrade=noisy, data=DATA, run=run, optimizer=optimizer)
+    optimizer = OptimizerConfig(learning_rate=3e-3, warmup_steps=1, ema_decay=0.8)
+    run = replace(RUN, steps=100)
+    recipe = ContentRecipe(
+        autoencoder=str(tmp_path), degrade=noisy, data=DATA, run=run, optimizer=optimizer
+    )
     task = ContentTask(recipe, cache, CPU)
     before = task.validate()
     assert before["content_clean"] < 1e-6
@@ -361,8 +368,8 @@ def test_content_learns_to_hear_through_noise_and_nothing_else_changes(cache: Pa
         one_step(task, step)
     after = task.validate()
     for heard in ("content_noise", "vocal_tract_noise"):
-        assert after[heard] < 0.85 * before[heard]
-    assert after["content_clean"] < 0.5 * after["content_noise"]
+        assert after[heard] < 0.7 * before[heard]
+    assert after["content_clean"] < after["content_noise"]
     taught, teacher = task.average.state_dict(), task.teacher.state_dict()
     learnt = {name for name, values in taught.items() if not values.equal(teacher[name])}
     assert {name.split(".")[0] for name in learnt} == {"content_encoder", "vocal_tract_encoder"}
@@ -380,13 +387,13 @@ def test_each_thing_that_happens_to_a_recording_does_what_it_says(thing: str) ->
     change = degrade(mel, config, features, None) - mel
     assert change.isfinite().all() and change.abs().amax(dim=(1, 2)).min() > 0.1
     pause, speech = change[..., 60:80].mean(), change[..., :50].mean()
-    low, high = change[:, :4].mean(), change[:, 76:].mean()
+    high = change[:, 76:].mean()
     if thing in ("room", "noise"):
         assert pause > 2 * speech > 0  # fills pauses
     if thing == "room":
         assert (change[..., 50:55].mean(1) > change[..., 70:75].mean(1)).all()  # and dies away
     if thing == "hum":
-        assert low > 1.0 and high.abs() < 0.01
+        assert change[:, :4, 60:80].mean() > 0.5 and high.abs() < 0.01
     if thing == "band":
         assert high < -2.0 and change[:, 20:30].abs().max() < 0.01
     if thing == "colour":
