@@ -85,7 +85,7 @@ def test_pauses_count_where_they_are_short() -> None:
     levels = torch.zeros(2, 200)
     levels[0, 50:60] = levels[0, 100:150] = -5.0
     levels[1] = torch.linspace(0, 1, 200)
-    counted = near_speech(levels)
+    counted = near_speech(levels).squeeze(1)
     expected = torch.ones(2, 200)
     expected[0, 115:135] = 0  # farther than 15 frames from speech
     torch.testing.assert_close(counted, expected)

@@ -324,7 +324,7 @@ class _LongConversion:
         with torch.inference_mode():
             with self._rows(self.features.n_mels) as log_mel:
                 f0, levels = self._analyse(log_mel)
-                content = self._encode_content(log_mel, near_speech(levels).unsqueeze(1))
+                content = self._encode_content(log_mel, near_speech(levels))
             voiced = (f0 > 0).astype(np.float32)
             self._decode(content, voice, interpolate_log_f0(moved_f0(f0, voice, pitch)), voiced)
 

@@ -65,10 +65,11 @@ def mel_filterbank(config: FeatureConfig) -> Tensor:
 
 
 def mel_centres_hz(config: FeatureConfig) -> Tensor:
-    """Where the bands lie: centres of gravity of the filters in Hz, `(n_mels,)`."""
-    filters = mel_filterbank(config)
-    frequencies = torch.linspace(0, config.sample_rate / 2, filters.shape[1])
-    return filters @ frequencies / filters.sum(dim=1)
+    """Middles of the mel bands in Hz, `(n_mels,)`."""
+    with torch.device("cpu"):
+        filters = mel_filterbank(config)  # (n_mels, n_fft / 2 + 1)
+        hertz = torch.linspace(0, config.sample_rate / 2, filters.shape[1])
+        return filters @ hertz / filters.sum(dim=1).clamp(min=1e-9)
 
 
 def num_frames(samples: int, hop_length: int) -> int:

@@ -60,7 +60,7 @@ def clip_statistics(model: Autoencoder, log_mel: Tensor) -> list[Statistics]:
         model: whose content encoder has instance norms throughout.
         log_mel: `(1, n_mels, frames)`.
     """
-    counted = near_speech(frame_levels(model.normalize(log_mel))).unsqueeze(1)
+    counted = near_speech(frame_levels(model.normalize(log_mel)))
     found = []
     if model.vocal_tract_encoder is not None:
         seen = model.vocal_tract_encoder.look(model.normalize(log_mel))

@@ -59,7 +59,7 @@ class Autoencoder(MelNetwork):
         What is taken out of content is what is constant while the speaker speaks: long silence
         does not count.
         """
-        counted = near_speech(frame_levels(self.normalize(log_mel))).unsqueeze(1)
+        counted = near_speech(frame_levels(self.normalize(log_mel)))
         content = self.look_at_content(log_mel, counted)
         counted = counted[..., :: self.config.content_stride]
         return self.squeeze(content, time_statistics(content, counted)).content

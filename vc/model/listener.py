@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vc.config import AutoencoderConfig, FeatureConfig, ListenerConfig
-from vc.model.layers import ConvNeXtBlock, MelNetwork
+from vc.model.layers import ConvNeXtBlock, MelNetwork, time_statistics
 from vc.model.speaker_encoder import SpeakerEncoder
 from vc.model.speech_frames import active_frames, frame_levels
 
@@ -66,9 +66,8 @@ class Listener(MelNetwork):
     def hear_speaker(self, log_mel: Tensor) -> Tensor:
         """Unit vectors `(batch, speaker_dim)` of who speaks, whatever the microphone."""
         mel = self.normalize(log_mel)
-        active = active_frames(frame_levels(mel)).unsqueeze(1)
-        mean = (mel * active).sum(dim=-1, keepdim=True) / active.sum(dim=-1, keepdim=True)
-        return self.speaker(mel - mean)
+        spoken = time_statistics(mel, active_frames(frame_levels(mel)))
+        return self.speaker(mel - spoken.mean)
 
     def hear_phones(self, log_mel: Tensor) -> HeardPhones:
         """What is said."""

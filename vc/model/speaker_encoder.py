@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vc.config import AutoencoderConfig
-from vc.model.layers import ConvNeXtBlock
+from vc.model.layers import ConvNeXtBlock, time_statistics
 from vc.model.speech_frames import active_frames, frame_levels
 
 
@@ -73,10 +73,8 @@ class SpeakerEncoder(nn.Module):
 def spectral_statistics(mel: Tensor) -> SpectralStatistics:
     """Mean and log standard deviation over speech frames of `(batch, n_mels, frames)`."""
     mel = mel.float()
-    active = active_frames(frame_levels(mel)).unsqueeze(1)
-    share = active / active.sum(dim=-1, keepdim=True)
-    mean = (share * mel).sum(dim=-1)
-    variance = (share * (mel - mean.unsqueeze(-1)).square()).sum(dim=-1)
+    mean, variance = time_statistics(mel, active_frames(frame_levels(mel)))
+    mean, variance = mean.squeeze(-1), variance.squeeze(-1)
     return SpectralStatistics(mean, 0.5 * variance.clamp(min=1e-3).log())
 
 

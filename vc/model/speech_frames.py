@@ -15,8 +15,9 @@ def frame_levels(mel: Tensor) -> Tensor:
 
 
 def active_frames(levels: Tensor) -> Tensor:
-    """Which frames are speech, 1.0 or 0.0: levels `(batch, frames)` -> `(batch, frames)`."""
-    return (levels >= _quantile_95(levels.detach()) - _ACTIVE_RANGE).to(levels.dtype)
+    """Which frames are speech, 1.0 or 0.0: levels `(batch, frames)` -> `(batch, 1, frames)`."""
+    active = levels >= _quantile_95(levels.detach()) - _ACTIVE_RANGE
+    return active.to(levels.dtype).unsqueeze(1)
 
 
 def near_speech(levels: Tensor) -> Tensor:

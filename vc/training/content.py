@@ -17,13 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from vc.checkpoint import load_autoencoder, save_checkpoint
-from vc.config import SHIPPED, DataConfig, FeatureConfig, OptimizerConfig, RunConfig
+from vc.config import DataConfig, FeatureConfig, OptimizerConfig, RunConfig
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.layers import instance_norm
 from vc.training.board import Example
 from vc.training.data import Segments, SpeechData, cut_noise, load_noise
 from vc.training.degrade import DegradeConfig, degrade
-from vc.training.loop import autocast, make_optimizer, start_from
+from vc.training.loop import autocast, make_optimizer, named_autoencoder, start_from
 
 _TRACTS_DIFFER = 0.06  # stretches of two speakers, natural logarithm
 
@@ -63,8 +63,7 @@ class ContentTask:
 
     def __init__(self, recipe: ContentRecipe, cache: Path, device: torch.device) -> None:
         self.recipe, self.device = recipe, device
-        folder = Path(recipe.autoencoder) if recipe.autoencoder else SHIPPED / "autoencoder"
-        self.teacher = load_autoencoder(folder).to(device).requires_grad_(False)
+        self.teacher = named_autoencoder(recipe.autoencoder).to(device).requires_grad_(False)
         self.model = copy.deepcopy(self.teacher)
         if recipe.run.initial:
             initial = load_autoencoder(Path(recipe.run.initial))

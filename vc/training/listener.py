@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vc.checkpoint import load_autoencoder, load_listener, save_checkpoint
-from vc.config import SHIPPED, DataConfig, FeatureConfig, ListenerConfig, OptimizerConfig, RunConfig
+from vc.checkpoint import load_listener, save_checkpoint
+from vc.config import DataConfig, FeatureConfig, ListenerConfig, OptimizerConfig, RunConfig
 from vc.losses import ctc_loss, margin_softmax_loss, pairing_loss
 from vc.model.autoencoder import Latent
 from vc.model.listener import Listener
 from vc.training.board import Example
 from vc.training.data import Segments, SpeechData, cut_noise, load_noise
-from vc.training.loop import autocast, make_optimizer, start_from
+from vc.training.loop import autocast, make_optimizer, named_autoencoder, start_from
 from vc.training.perturb import PerturbConfig, draw_voices, perturb, resize
 from vc.training.phones import PhoneBatch, PhoneLabels
 
@@ -78,9 +78,7 @@ class ListenerTask:
             self.phones = PhoneLabels(cache, self.train_data, *limits)
             self.validation_phones = PhoneLabels(cache, self.validation, *limits)
             config = replace(config, phones=len(self.phones.alphabet))
-        self.autoencoder = load_autoencoder(
-            Path(recipe.autoencoder) if recipe.autoencoder else SHIPPED / "autoencoder"
-        ).to(device)
+        self.autoencoder = named_autoencoder(recipe.autoencoder).to(device)
         torch.manual_seed(recipe.run.seed)
         self.listener = Listener(config, recipe.features).to(device)
         self.classes = nn.Linear(config.speaker_dim, len(self.train_data.speakers), bias=False)

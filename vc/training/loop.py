@@ -24,8 +24,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from vc.config import OptimizerConfig, RunConfig
+from vc.checkpoint import load_autoencoder
+from vc.config import SHIPPED, OptimizerConfig, RunConfig
 from vc.errors import CheckpointError, ConfigError
+from vc.model.autoencoder import Autoencoder
 from vc.safe_write import make_folder, write_bytes, write_text
 from vc.training.board import Board, Example
 from vc.training.data import SpeechData
@@ -288,6 +290,11 @@ def apply_gradients(
 def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
     """What an optimiser updates, in its order."""
     return [p for group in optimizer.param_groups for p in group["params"]]
+
+
+def named_autoencoder(folder: str) -> Autoencoder:
+    """The autoencoder whose checkpoint a recipe names; the shipped one for an empty name."""
+    return load_autoencoder(Path(folder) if folder else SHIPPED / "autoencoder")
 
 
 def start_from(module: nn.Module, initial: nn.Module, fresh: tuple[str, ...] = ()) -> None:

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from vc.checkpoint import load_autoencoder, load_masked_predictor, save_checkpoint
+from vc.checkpoint import load_masked_predictor, save_checkpoint
 from vc.config import (
-    SHIPPED,
     DataConfig,
     FeatureConfig,
     MaskedPredictorConfig,
@@ -25,7 +24,7 @@ from vc.model.bottleneck import VectorQuantizer
 from vc.model.masked_predictor import MaskedPredictor
 from vc.training.board import Example
 from vc.training.data import SpeechData
-from vc.training.loop import autocast, make_optimizer, start_from
+from vc.training.loop import autocast, make_optimizer, named_autoencoder, start_from
 
 _FITTING_BATCHES = 60  # in which clusters of content are found
 _FOLLOWING = 4  # one in so many clips of a batch is shown to the codebook
@@ -65,9 +64,7 @@ class MaskedTask:
     def __init__(self, recipe: MaskedRecipe, cache: Path, device: torch.device) -> None:
         self.recipe, self.device = recipe, device
         config = recipe.masked_predictor
-        self.autoencoder = load_autoencoder(
-            Path(recipe.autoencoder) if recipe.autoencoder else SHIPPED / "autoencoder"
-        ).to(device)
+        self.autoencoder = named_autoencoder(recipe.autoencoder).to(device)
         if self.autoencoder.config.content_dim != config.content_dim:
             raise ConfigError(
                 "masked_predictor.content_dim must be the autoencoder's "

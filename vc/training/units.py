@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vc.checkpoint import load_autoencoder, load_unit_coder, save_checkpoint
-from vc.config import SHIPPED, DataConfig, FeatureConfig, OptimizerConfig, RunConfig, UnitConfig
+from vc.checkpoint import load_unit_coder, save_checkpoint
+from vc.config import DataConfig, FeatureConfig, OptimizerConfig, RunConfig, UnitConfig
 from vc.errors import ConfigError
 from vc.losses import envelope_loss
 from vc.model.autoencoder import Latent
 from vc.model.unit_coder import UnitCoder
 from vc.training.board import Example
 from vc.training.data import Segments, SpeechData
-from vc.training.loop import autocast, make_optimizer, start_from
+from vc.training.loop import autocast, make_optimizer, named_autoencoder, start_from
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,7 @@ class UnitTask:
 
     def __init__(self, recipe: UnitRecipe, cache: Path, device: torch.device) -> None:
         self.recipe, self.device = recipe, device
-        self.autoencoder = load_autoencoder(
-            Path(recipe.autoencoder) if recipe.autoencoder else SHIPPED / "autoencoder"
-        ).to(device)
+        self.autoencoder = named_autoencoder(recipe.autoencoder).to(device)
         config = self.autoencoder.config
         if config.content_dim != recipe.units.content_dim:
             raise ConfigError(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vc.config import FeatureConfig
-from vc.features import mel_filterbank
+from vc.features import mel_centres_hz
 
 _LARGEST = 2.0  # natural log: what is further off than 17 dB is not the filters' fault
 
@@ -31,7 +31,7 @@ class MelCorrection(nn.Module):
     def __init__(self, features: FeatureConfig, bins: int, steps_per_frame: int) -> None:
         super().__init__()
         self.steps_per_frame = steps_per_frame
-        centres = _band_centres(features)
+        centres = mel_centres_hz(features)
         nyquist = features.sample_rate / 2
         self.register_buffer("centres", centres, persistent=False)  # Hz
         self.register_buffer(
@@ -54,14 +54,6 @@ class MelCorrection(nn.Module):
             log_gain, size=columns + 1, mode="linear", align_corners=True
         )
         return between_frames[..., :columns].exp()
-
-
-def _band_centres(features: FeatureConfig) -> Tensor:
-    """Middles of the mel bands in Hz, `(n_mels,)`."""
-    with torch.device("cpu"):
-        filters = mel_filterbank(features)  # (n_mels, n_fft / 2 + 1)
-        hertz = torch.linspace(0, features.sample_rate / 2, filters.shape[1])
-        return filters @ hertz / filters.sum(dim=1).clamp(min=1e-9)
 
 
 def _between_bands(centres: Tensor, nyquist: float, bins: int) -> Tensor:
