@@ -471,13 +471,18 @@ def normalize_level(waveform: Waveform, sample_rate: int, level_db: float) -> Wa
 
 def trim_silence(waveform: Waveform, sample_rate: int, margin_s: float = 0.05) -> Waveform:
     """Cut leading and trailing parts more than `TRIM_DB` below active speech, but for a margin."""
+    return waveform[speech_span(waveform, sample_rate, margin_s)]
+
+
+def speech_span(waveform: Waveform, sample_rate: int, margin_s: float = 0.05) -> slice:
+    """The samples that `trim_silence` leaves."""
     levels = frame_levels_db(waveform, sample_rate)
     active = np.flatnonzero(levels > active_level_db(waveform, sample_rate) - TRIM_DB)
     if active.size == 0:
-        return waveform
+        return slice(len(waveform))
     first = round((active[0] * _FRAME_HOP_S - margin_s) * sample_rate)
     last = round((active[-1] * _FRAME_HOP_S + _FRAME_S + margin_s) * sample_rate)
-    return waveform[max(0, first) : last]
+    return slice(max(0, first), last)
 
 
 def check_speech(audio: Audio, name: str, min_duration_s: float = MIN_SPEECH_S) -> None:

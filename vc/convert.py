@@ -29,7 +29,7 @@ from vc.audio import (
     normalize_level,
     read_audio,
     resample,
-    trim_silence,
+    speech_span,
 )
 from vc.checkpoint import load_autoencoder, load_denoiser, load_vocoder, weights_sha256
 from vc.clip_check import NO_SPEECH_KINDS, NOT_SPEECH, STRANGE, Problem, check_clip
@@ -55,6 +55,8 @@ from vc.voice import Voice, blend_voices, is_voice_file, load_voice
 from vc.voice_prior import PRIOR_FILE, VoicePrior, load_prior
 
 COMMENT = "Converted speech: synthetic, not a recording of the person it sounds like (vc)"
+# what noise is left of a reference is said with every sound, so rather too much is taken out
+_REFERENCE_EXPONENT = 1.25
 LONG_S = 60.0  # longer clips are converted in blocks, to the same result in constant memory
 
 Pitch = Literal["match", "keep"] | float
@@ -279,9 +281,10 @@ class Converter:
         cleaned = resample(cleaned, rate, original.sample_rate)
         return Audio(fit_length(cleaned, len(original.waveform)), original.sample_rate)
 
-    def _clean(self, waveform: Waveform) -> Waveform:
-        """Denoise `(samples,)` at the model's rate and level."""
-        blocks = clean_blocks(self.need_denoiser(), lambda a, b: waveform[a:b], len(waveform))
+    def _clean(self, waveform: Waveform, exponent: float = 1.0) -> Waveform:
+        """Denoise `(samples,)` at the model's rate and level; see `vc.denoise.clean_blocks`."""
+        denoiser, samples = self.need_denoiser(), len(waveform)
+        blocks = clean_blocks(denoiser, lambda a, b: waveform[a:b], samples, exponent)
         return np.concatenate(list(blocks))
 
     def need_denoiser(self) -> Denoiser:
@@ -366,13 +369,14 @@ class Converter:
         embeddings, weights, f0, details = [], [], [], []
         for audio, name in clips:
             check_speech(audio, name, min_duration_s)
-            waveform = self.reference_waveform(audio)
+            recorded, waveform = self._reference(audio)
             with torch.inference_mode():
-                log_mel = self.log_mel(self._tensor(waveform))
+                before, log_mel = (self.log_mel(self._tensor(x)) for x in (recorded, waveform))
                 embeddings.append(self.autoencoder.encode_speaker(log_mel)[0])
             weights.append(len(waveform))
             f0.append(estimate_f0(waveform, self.features))
-            details.append(voiced_frames(log_mel[0].cpu(), torch.from_numpy(f0[-1])))
+            taken_out = None if self.denoiser is None else (before - log_mel)[0].cpu()
+            details.append(voiced_frames(log_mel[0].cpu(), torch.from_numpy(f0[-1]), taken_out))
         embedding = average_embeddings(
             torch.stack(embeddings).cpu(), torch.tensor(weights), self.autoencoder.config
         )
@@ -384,10 +388,15 @@ class Converter:
 
         Its noise would become part of the voice, so it is taken out; silence at its ends is cut.
         """
-        waveform = self._levelled(audio)
+        return self._reference(audio)[1]
+
+    def _reference(self, audio: Audio) -> tuple[Waveform, Waveform]:
+        """The same stretch of a reference clip as it was recorded, and as it is listened to."""
+        recorded = cleaned = self._levelled(audio)
         if self.denoiser is not None:
-            waveform = self._clean(waveform)
-        return trim_silence(waveform, self.features.sample_rate)
+            cleaned = self._clean(recorded, _REFERENCE_EXPONENT)
+        span = speech_span(cleaned, self.features.sample_rate)
+        return recorded[span], cleaned[span]
 
     def _convert(
         self, waveform: Waveform, voice: Voice, pitch: Pitch, progress: Progress

@@ -16,7 +16,10 @@ BLOCK_S = 16.0  # the noise floor is taken over this much
 
 
 def clean_blocks(
-    denoiser: Denoiser, read: Callable[[int, int], Waveform], samples: int
+    denoiser: Denoiser,
+    read: Callable[[int, int], Waveform],
+    samples: int,
+    exponent: float = 1.0,
 ) -> Iterator[Waveform]:
     """Denoise a waveform block by block, in constant memory.
 
@@ -28,6 +31,7 @@ def clean_blocks(
         read: returns `(stop - start,)` samples at the model's rate and level; bounds lie within
             `samples`.
         samples: how many there are.
+        exponent: of the gains; above 1 more is taken out than is right on average.
 
     Yields:
         All samples, in order.
@@ -38,7 +42,7 @@ def clean_blocks(
     before = np.zeros(0, np.float32)  # what the block before says of this one's beginning
     for start in range(0, samples, block):
         low, stop = max(0, start - overlap), min(start + block, samples)
-        cleaned = clean_waveform(denoiser, read(low, min(stop + overlap, samples)))
+        cleaned = clean_waveform(denoiser, read(low, min(stop + overlap, samples)), exponent)
         part = cleaned[start - low : stop - low].copy()
         faded = min(len(before), len(part))
         share = np.linspace(0, 1, faded, dtype=np.float32)
@@ -47,15 +51,15 @@ def clean_blocks(
         yield part
 
 
-def clean_waveform(denoiser: Denoiser, waveform: Waveform) -> Waveform:
-    """Denoise `(samples,)` at the model's rate and level, all at once."""
+def clean_waveform(denoiser: Denoiser, waveform: Waveform, exponent: float = 1.0) -> Waveform:
+    """Denoise `(samples,)` at the model's rate and level, all at once; see `clean_blocks`."""
     features = denoiser.features
     device = denoiser.embed.weight.device
     signal = torch.from_numpy(waveform)[None].to(device)
     log_mel = LogMel(features).to(device)
     with torch.inference_mode():
         spectrum = log_mel.spectrum(signal)
-        gain = denoiser(log_mel.of_spectrum(spectrum)).exp()
+        gain = (exponent * denoiser(log_mel.of_spectrum(spectrum))).exp()
         spectrum = spectrum * _to_bins(gain, log_mel.get_buffer("filterbank"))
         cleaned = torch.istft(
             spectrum,

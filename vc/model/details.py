@@ -20,6 +20,8 @@ from vc.model.layers import smooth_bands
 
 MAX_FRAMES = 512  # kept of a voice
 MIN_FRAMES = 20  # with fewer there is nothing to choose from
+_CLEANEST_SHARE = 1 / 3  # of a clip's voiced frames are kept, but not fewer than these
+_CLEANEST_FRAMES = 60
 
 _ROUNDS = 3  # of choosing anew
 _STEADINESS = 0.3  # what a change of details counts beside the distance of the broad spectra
@@ -30,14 +32,26 @@ _BROAD_COEFFICIENTS = 8  # cepstral: what is finer is lent
 _FORMANT_COEFFICIENTS = 20  # cepstral: what is finer is harmonics rather than formants
 
 
-def voiced_frames(log_mel: Tensor, voiced: Tensor) -> Tensor:
+def voiced_frames(log_mel: Tensor, voiced: Tensor, taken_out: Tensor | None = None) -> Tensor:
     """What of a clip can be lent: `(n_mels, frames)`, `(frames,)` -> `(kept, n_mels)`.
 
-    The frames are sorted by loudness: a voice may be given away, and what was said is not to be
-    read from the order.
+    Where noise was, little is left of details, and what is left of the noise is lent as if it were
+    one; so of a clip that was denoised the cleanest third is kept. The frames are sorted by
+    loudness: a voice may be given away, and what was said is not to be read from the order.
+
+    Args:
+        log_mel: of the clip.
+        voiced: above 0 where voiced.
+        taken_out: by how much each band of each frame was turned down, in nepers, `(n_mels,
+            frames)`; None keeps all voiced frames.
     """
     frames = min(log_mel.shape[-1], len(voiced))
-    kept = log_mel[:, :frames].T[voiced[:frames] > 0]
+    is_voiced = voiced[:frames] > 0
+    kept = log_mel[:, :frames].T[is_voiced]
+    if taken_out is not None:
+        noise = taken_out[_lowest_band(len(log_mel)) :, :frames].mean(dim=0)[is_voiced]
+        count = max(_CLEANEST_FRAMES, math.ceil(_CLEANEST_SHARE * len(kept)))
+        kept = kept[noise.argsort(stable=True)[:count]]
     return kept[kept.mean(dim=1).argsort()]
 
 
@@ -88,7 +102,7 @@ def lend_details(log_mel: Tensor, voiced: Tensor, details: Tensor | None) -> Ten
     shape, shape_lent = (x - x.mean(dim=1, keepdim=True) for x in (broad, broad_lent))
     distance = torch.cdist(shape.transpose(1, 2), shape_lent.transpose(1, 2))  # (B, T, kept)
     n_mels = log_mel.shape[1]
-    lowest = math.ceil(_LOWEST_SHARE * n_mels)
+    lowest = _lowest_band(n_mels)
     fine = (lent - broad_lent)[:, lowest:].transpose(1, 2)  # (B, kept, upper bands)
     taken = _choose(distance, fine)
     for _ in range(_ROUNDS):
@@ -98,6 +112,11 @@ def lend_details(log_mel: Tensor, voiced: Tensor, details: Tensor | None) -> Ten
     upper = broad[:, lowest:] + taken.transpose(1, 2)
     changed = torch.where(voiced[:, None] > 0, upper, log_mel[:, lowest:])
     return torch.cat([log_mel[:, :lowest], changed], dim=1)
+
+
+def _lowest_band(n_mels: int) -> int:
+    """From which on bands are lent."""
+    return math.ceil(_LOWEST_SHARE * n_mels)
 
 
 def _choose(cost: Tensor, fine: Tensor) -> Tensor:

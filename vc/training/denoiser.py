@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from vc.checkpoint import load_denoiser, save_checkpoint
 from vc.config import DataConfig, DenoiserConfig, FeatureConfig, OptimizerConfig, RunConfig
 from vc.model.denoiser import Denoiser, denoising_loss
 from vc.training.board import Example
-from vc.training.data import SpeechData, load_noise
+from vc.training.data import SpeechData, cut_noise, load_noise
 from vc.training.loop import autocast, make_optimizer, start_from
 from vc.training.perturb import made_up_noise, mix_noise
 
@@ -25,6 +26,7 @@ class NoiseConfig:
 
     snr_db: tuple[float, ...] = (-5.0, 25.0)  # lowest and highest
     made_up_share: float = 0.3  # of a batch, with steady coloured noise instead of a recording
+    babble_share: float = 0.1  # of a batch, with the voices of four other clips
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class DenoiserTask:
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """The loss on fixed held-out segments, beside that of doing nothing."""
+        torch.manual_seed(0)
         generator = np.random.default_rng(0)
         clips = np.arange(len(self.validation.utterances))[: self.recipe.data.validation_clips]
         noisy, clean = self._mixed(self.validation, clips, generator)
@@ -99,14 +102,29 @@ class DenoiserTask:
         self, data: SpeechData, clips: np.ndarray, generator: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
         """Noisy and clean mels `(batch, n_mels, frames)`."""
-        frames = self.recipe.data.segment_frames
+        config, frames = self.recipe.noise, self.recipe.data.segment_frames
         clean = data.cut(generator, clips, frames).log_mel.to(self.device)
-        noise = made_up_noise(clean)
-        if self.noise is not None:
-            picks = self.noise.draw_clips(generator, len(clips))
-            recorded = self.noise.cut(generator, picks, frames).log_mel.to(self.device)
-            made_up = torch.rand(len(clips), 1, 1, device=self.device)
-            noise = torch.where(made_up < self.recipe.noise.made_up_share, noise, recorded)
-        low, high = self.recipe.noise.snr_db
+        noise = made_up_noise(clean) + _gusts(clean)
+        kind = torch.rand(len(clips), 1, 1, device=self.device)
+        recorded = cut_noise(self.noise, generator, clean)
+        if recorded is not None:
+            noise = torch.where(kind < config.made_up_share, noise, recorded)
+        noise = torch.where(kind > 1 - config.babble_share, _babble(clean), noise)
+        low, high = config.snr_db
         snr_db = low + (high - low) * torch.rand(len(clips), 1, 1, device=self.device)
-        return mix_noise(clean, noise, snr_db), clean
+        # clips are heard at one level, noise included
+        louder = 0.5 * (1 + 10 ** (-snr_db / 10)).log()
+        return mix_noise(clean, noise, snr_db) - louder, clean - louder
+
+
+def _gusts(log_mel: Tensor) -> Tensor:
+    """Gains that come and go by some nepers, `(batch, 1, frames)`; hardly any for some clips."""
+    strength = torch.rand(len(log_mel), 1, 1, device=log_mel.device)
+    points = torch.randn(len(log_mel), 1, log_mel.shape[-1] // 32 + 2, device=log_mel.device)
+    return strength * functional.interpolate(points, log_mel.shape[-1], mode="linear")
+
+
+def _babble(log_mel: Tensor) -> Tensor:
+    """Four other clips of the batch at once, for each of `(batch, n_mels, frames)`."""
+    others = torch.stack([log_mel.roll(shift, 0) for shift in range(1, 5)])
+    return 0.5 * (2 * others).logsumexp(dim=0)
