@@ -54,6 +54,14 @@ def test_noise_of_a_reference_does_not_become_part_of_the_voice(
     assert (denoised - voice).norm() < 0.8 * (as_it_is - voice).norm()
 
 
+def test_more_noise_is_taken_out_where_more_is_asked_for() -> None:
+    noisy, clean = noisy_clip()
+    denoiser = load_denoiser(SHIPPED / "denoiser")
+    pause = np.abs(clean) < 1e-3
+    left = [clean_waveform(denoiser, noisy, exponent)[pause].std() for exponent in (0, 1, 1.5)]
+    assert left[0] > 2 * left[1] and left[1] > left[2]
+
+
 def test_blocks_join_without_a_step(shipped: Converter, monkeypatch: pytest.MonkeyPatch) -> None:
     noisy, _ = noisy_clip()
     denoiser = load_denoiser(SHIPPED / "denoiser")

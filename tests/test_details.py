@@ -96,6 +96,19 @@ def test_voiced_frames_are_kept_in_no_order_of_time_and_thinned_evenly() -> None
     assert thin.diff(dim=0).max() <= 4
 
 
+def test_the_cleanest_frames_are_lent() -> None:
+    log_mel, voiced = frames(300).T, torch.ones(300)
+    taken_out = torch.zeros_like(log_mel)
+    taken_out[:50] = 3  # words lie there, details do not
+    taken_out[60:, 100:] = torch.linspace(0.1, 2, 200)
+    assert len(voiced_frames(log_mel, voiced)) == 300
+    kept = voiced_frames(log_mel, voiced, taken_out)
+    wanted = log_mel.T[:100]
+    assert torch.equal(kept, wanted[wanted.mean(dim=1).argsort()])
+    few = voiced_frames(log_mel[:, :30], voiced, taken_out)
+    assert len(few) == 30  # a short clip keeps what it has
+
+
 def test_a_voice_keeps_its_details_in_its_file(
     tiny: Converter, high_voice: Audio, low_voice: Audio, tmp_path: Path
 ) -> None:

@@ -50,7 +50,7 @@ from vc.training.loop import (
     state_tensors,
     update,
 )
-from vc.training.perturb import PerturbConfig, draw_voices, perturb
+from vc.training.perturb import PerturbConfig, draw_voices, mix_noise, perturb
 from vc.training.processes import Processes
 from vc.training.run import (
     PLAN_FILE,
@@ -393,7 +393,7 @@ def test_each_thing_that_happens_to_a_recording_does_what_it_says(thing: str) ->
     if thing == "room":
         assert (change[..., 50:55].mean(1) > change[..., 70:75].mean(1)).all()  # and dies away
     if thing == "hum":
-        assert change[:, :4, 60:80].mean() > 0.5 and high.abs() < 0.01
+        assert change[:, :4, 60:80].mean() > 0.3 and high.abs() < 0.01
     if thing == "band":
         assert high < -2.0 and change[:, 20:30].abs().max() < 0.01
     if thing == "colour":
@@ -558,11 +558,26 @@ def test_perturbation_changes_spectra_but_not_time() -> None:
 
 def test_noise_is_mixed_at_the_ratio_asked_for() -> None:
     torch.manual_seed(0)
-    speech, noise = torch.randn(64, 80, 50) - 5, torch.randn(64, 80, 50) - 2
+    speech, noise = 0.5 * torch.randn(64, 80, 50) - 5, 0.5 * torch.randn(64, 80, 50) - 2
     config = PerturbConfig(0, 0, 1.0, (10.0, 10.0), 0)
     mixed = perturb(speech, config, 1e-9, noise)
     power = ((2 * mixed).exp() - (2 * speech).exp()).mean((1, 2)) / (2 * speech).exp().mean((1, 2))
-    torch.testing.assert_close(10 * power.log10(), torch.full((64,), -10.0), atol=0.01, rtol=0)
+    assert float(10 * power.mean().log10()) == pytest.approx(-10, abs=0.1)
+
+
+def test_noise_as_loud_as_speech_reinforces_or_cancels_it() -> None:
+    torch.manual_seed(0)
+    speech, snr_db = torch.full((16, 80, 200), -5.0), torch.zeros(16, 1, 1)
+    power = (2 * (mix_noise(speech, speech, snr_db) - speech)).exp()  # 2 if it were only added
+    assert float(power.mean()) == pytest.approx(2, abs=0.05)
+    lowest, highest = power.std(dim=(0, 2))[[0, -1]]
+    assert lowest > 2 * highest > 0.5
+    assert power.min() > 0
+
+
+def test_a_denoiser_is_always_tried_on_the_same_noise(cache: Path) -> None:
+    task = denoiser_task(cache)
+    assert task.validate() == task.validate()
 
 
 def test_losses_by_hand() -> None:
