@@ -380,7 +380,7 @@ def test_each_thing_that_happens_to_a_recording_does_what_it_says(thing: str) ->
     never = DegradeConfig(colour=0, room=0, noise=0, hum=0, band=0)
     features = FeatureConfig()
     frame = torch.arange(100)
-    mel = torch.full((4, 80, 100), -6.0) - 4.0 * ((frame >= 50) & (frame < 80))  # a pause in it
+    mel = torch.full((32, 80, 100), -6.0) - 4.0 * ((frame >= 50) & (frame < 80))  # a pause in it
     assert torch.equal(degrade(mel, never, features, None), mel)
     torch.manual_seed(0)
     config = replace(never, **{thing: 1.0}, noise_snr_db=(10.0, 10.0))  # type: ignore[arg-type]
@@ -393,7 +393,7 @@ def test_each_thing_that_happens_to_a_recording_does_what_it_says(thing: str) ->
     if thing == "room":
         assert (change[..., 50:55].mean(1) > change[..., 70:75].mean(1)).all()  # and dies away
     if thing == "hum":
-        assert change[:, :4, 60:80].mean() > 0.3 and high.abs() < 0.01
+        assert change[:, :4, 60:80].mean() > 0.5 and high.abs() < 0.01
     if thing == "band":
         assert high < -2.0 and change[:, 20:30].abs().max() < 0.01
     if thing == "colour":
@@ -558,11 +558,12 @@ def test_perturbation_changes_spectra_but_not_time() -> None:
 
 def test_noise_is_mixed_at_the_ratio_asked_for() -> None:
     torch.manual_seed(0)
-    speech, noise = 0.5 * torch.randn(64, 80, 50) - 5, 0.5 * torch.randn(64, 80, 50) - 2
+    speech, noise = torch.randn(64, 80, 50) - 5, torch.randn(64, 80, 50) - 2
+    speech[:, 40:], noise[:, :40] = -20, -20  # apart, so that they do not interfere
     config = PerturbConfig(0, 0, 1.0, (10.0, 10.0), 0)
     mixed = perturb(speech, config, 1e-9, noise)
     power = ((2 * mixed).exp() - (2 * speech).exp()).mean((1, 2)) / (2 * speech).exp().mean((1, 2))
-    assert float(10 * power.mean().log10()) == pytest.approx(-10, abs=0.1)
+    torch.testing.assert_close(10 * power.log10(), torch.full((64,), -10.0), atol=0.01, rtol=0)
 
 
 def test_noise_as_loud_as_speech_reinforces_or_cancels_it() -> None:

@@ -371,11 +371,13 @@ class Converter:
             check_speech(audio, name, min_duration_s)
             recorded, waveform = self._reference(audio)
             with torch.inference_mode():
-                before, log_mel = (self.log_mel(self._tensor(x)) for x in (recorded, waveform))
+                log_mel = self.log_mel(self._tensor(waveform))
+                taken_out = None
+                if self.denoiser is not None:
+                    taken_out = (self.log_mel(self._tensor(recorded)) - log_mel)[0].cpu()
                 embeddings.append(self.autoencoder.encode_speaker(log_mel)[0])
             weights.append(len(waveform))
             f0.append(estimate_f0(waveform, self.features))
-            taken_out = None if self.denoiser is None else (before - log_mel)[0].cpu()
             details.append(voiced_frames(log_mel[0].cpu(), torch.from_numpy(f0[-1]), taken_out))
         embedding = average_embeddings(
             torch.stack(embeddings).cpu(), torch.tensor(weights), self.autoencoder.config

@@ -25,7 +25,7 @@ class NoiseConfig:
     """What is mixed into the speech."""
 
     snr_db: tuple[float, ...] = (-5.0, 25.0)  # lowest and highest
-    made_up_share: float = 0.3  # of a batch, with steady coloured noise instead of a recording
+    made_up_share: float = 0.3  # of a batch, with coloured gusts instead of a recording
     babble_share: float = 0.1  # of a batch, with the voices of four other clips
 
 
