@@ -11,7 +11,7 @@ the denoiser was trained on.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -61,6 +61,25 @@ def heard(path: Path) -> Waveform:
     return normalize_level(load_clip(path)[: round(LONGEST_S * JUDGE_RATE)], JUDGE_RATE, -26.0)
 
 
+def held_against(
+    clips: dict[str, Waveform], pair: Pair, judges: Judges
+) -> Callable[[Waveform], tuple[float, ...]]:
+    """What judges a conversion of a pair, by its clean clips: gives `MEASURES`."""
+    voices = {place: judges.speaker.embed(clip) for place, clip in clips.items()}
+    text = judges.recognizer.text(clips["source"]) if pair.english else ""
+
+    def judge(converted: Waveform) -> tuple[float, ...]:
+        voice = judges.speaker.embed(converted)
+        likeness = float(voice @ voices["reference"])
+        nearer = float(likeness > voice @ voices["source"])
+        error = np.nan
+        if pair.english:
+            error = error_rate(judges.recognizer.text(converted), text, "char")
+        return likeness, nearer, error, *naturalness(converted)
+
+    return judge
+
+
 def conversions(
     converter: Converter, clips: dict[str, Waveform], noises: dict[str, Waveform]
 ) -> Iterable[tuple[Condition, Waveform]]:
@@ -90,18 +109,8 @@ def score_pair(
         place: np.resize(noise[generator.integers(len(noise) // 2) :], len(clip))
         for place, clip in clips.items()
     }
-    voices = {place: judges.speaker.embed(clip) for place, clip in clips.items()}
-    text = judges.recognizer.text(clips["source"]) if pair.english else ""
-    scores: Scores = {}
-    for condition, converted in conversions(converter, clips, noises):
-        voice = judges.speaker.embed(converted)
-        likeness = float(voice @ voices["reference"])
-        nearer = float(likeness > voice @ voices["source"])
-        error = np.nan
-        if pair.english:
-            error = error_rate(judges.recognizer.text(converted), text, "char")
-        scores[condition] = likeness, nearer, error, *naturalness(converted)
-    return scores
+    judge = held_against(clips, pair, judges)
+    return {condition: judge(w) for condition, w in conversions(converter, clips, noises)}
 
 
 def print_row(name: str, rows: npt.NDArray[np.float64], sign: str = "") -> None:

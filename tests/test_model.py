@@ -142,6 +142,22 @@ def test_spectral_statistics_leave_pauses_out() -> None:
         torch.testing.assert_close(log_deviation.exp(), torch.full((1, 3), 0.5))
 
 
+def test_a_clip_is_repaired_to_the_mean_spectrum_that_its_speaker_is_said_to_have() -> None:
+    model, mel = make_model(speaker_repair=True), make_mel(2, frames=60)
+    mel[:, 50:] -= 6.0  # three deviations: over a telephone, as it were
+    embedding = model.encode_speaker(mel)
+    repaired = model.repair(mel, embedding)
+    said = split_embedding(embedding, model.config)
+    heard = spectral_statistics(model.normalize(repaired))
+    torch.testing.assert_close(heard.mean, said.mean, atol=1e-4, rtol=0)
+    assert (repaired - mel).std(dim=-1).max() < 1e-5  # the same all the time
+    plain = make_model()
+    heard = spectral_statistics(plain.normalize(mel))
+    moved = (said.mean - heard.mean).abs()  # nothing was learnt yet: the guess is an average voice
+    assert moved[:, 50:].min() > 1.0 and moved[:, :50].max() < 0.01
+    assert plain.repair(mel, plain.encode_speaker(mel)) is mel
+
+
 def test_decoded_mel_takes_the_speakers_mean_spectrum() -> None:
     model, mel = make_model(), make_mel(frames=200)
     latent = model.encode(mel)

@@ -60,6 +60,7 @@ from vc.training.run import (
     recipe_names,
     train,
 )
+from vc.training.speaker import SpeakerRecipe, SpeakerTask
 from vc.training.vocoder import VocoderLossConfig, VocoderRecipe, VocoderTask
 
 CPU = torch.device("cpu")
@@ -98,6 +99,10 @@ def content_task(cache: Path) -> ContentTask:
     return ContentTask(ContentRecipe(data=DATA, run=RUN), cache, CPU)
 
 
+def speaker_task(cache: Path) -> SpeakerTask:
+    return SpeakerTask(SpeakerRecipe(data=DATA, run=RUN), cache, CPU)
+
+
 def one_step(task: Task, step: int, seed: int | None = None) -> dict[str, float]:
     generator = np.random.default_rng(step if seed is None else seed)
     return {**task.add_gradients(step, generator), "gradient/norm": update(task, step)}
@@ -107,7 +112,10 @@ def state(folder: Path) -> bytes:
     return (folder / "state.safetensors").read_bytes()
 
 
-@pytest.mark.parametrize("make", [autoencoder_task, vocoder_task, denoiser_task, content_task])
+TASKS = [autoencoder_task, vocoder_task, denoiser_task, content_task, speaker_task]
+
+
+@pytest.mark.parametrize("make", TASKS)
 def test_a_run_that_was_interrupted_is_the_same_bit_for_bit(
     cache: Path, tmp_path: Path, make: Callable[[Path], Task]
 ) -> None:
@@ -334,7 +342,7 @@ def test_the_best_is_kept_and_training_stops_when_it_gets_no_better(tmp_path: Pa
     assert (tmp_path / "step").read_text() == "10"
 
 
-@pytest.mark.parametrize("make_task", [autoencoder_task, vocoder_task, denoiser_task, content_task])
+@pytest.mark.parametrize("make_task", TASKS)
 def test_examples_are_written_for_tensorboard(
     cache: Path, tmp_path: Path, make_task: Callable[[Path], Task]
 ) -> None:
@@ -355,9 +363,9 @@ def test_content_learns_to_hear_through_noise_and_nothing_else_changes(
 ) -> None:
     torch.manual_seed(0)
     save_checkpoint(Autoencoder(TINY_AUTOENCODER, FeatureConfig()), tmp_path, 0, {})
-    noisy = DegradeConfig(colour=0, room=0, noise=1, hum=0, band=0)
+    noisy = DegradeConfig(colour=0, room=0, noise=1, babble_share=0, hum=0, band=0)
     optimizer = OptimizerConfig(learning_rate=3e-3, warmup_steps=1, ema_decay=0.8)
-    run = replace(RUN, steps=100)
+    run = replace(RUN, steps=120)
     recipe = ContentRecipe(
         autoencoder=str(tmp_path), degrade=noisy, data=DATA, run=run, optimizer=optimizer
     )
@@ -373,6 +381,35 @@ def test_content_learns_to_hear_through_noise_and_nothing_else_changes(
     taught, teacher = task.average.state_dict(), task.teacher.state_dict()
     learnt = {name for name, values in taught.items() if not values.equal(teacher[name])}
     assert {name.split(".")[0] for name in learnt} == {"content_encoder", "vocal_tract_encoder"}
+
+
+def test_a_speaker_encoder_learns_to_hear_through_telephones_and_nothing_else_changes(
+    cache: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    save_checkpoint(Autoencoder(TINY_AUTOENCODER, FeatureConfig()), tmp_path, 0, {})
+    recipe = SpeakerRecipe(
+        autoencoder=str(tmp_path),
+        degrade=DegradeConfig(colour=0, room=0, noise=0, hum=0, band=1),
+        data=DATA,
+        run=RUN,
+        optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=1, ema_decay=0.8),
+    )
+    task = SpeakerTask(recipe, cache, CPU)
+    before = task.validate()
+    for step in range(60):
+        one_step(task, step)
+    after = task.validate()
+    for part in ("identity", "mean", "deviation"):
+        assert after[f"{part}_band"] < 0.7 * before[f"{part}_band"]
+    taught, teacher = task.average.state_dict(), task.teacher.state_dict()
+    learnt = {n for n, v in taught.items() if n not in teacher or not v.equal(teacher[n])}
+    assert {name.split(".")[0] for name in learnt} == {"speaker_encoder"}
+    task.export(tmp_path / "student", 60, after)
+    learnt_more = replace(recipe, autoencoder=str(tmp_path / "student"))
+    again = SpeakerTask(learnt_more, cache, CPU).model.state_dict()
+    kept = load_autoencoder(tmp_path / "student").state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in kept.items())
 
 
 @pytest.mark.parametrize("thing", ["colour", "room", "noise", "hum", "band"])

@@ -109,6 +109,7 @@ class AutoencoderConfig:
     speaker_blocks: int = 4
     speaker_dim: int = 128  # of the learnt part of the speaker embedding
     speaker_statistics: bool = True  # beside it, the voice's mean spectrum and its spread
+    speaker_repair: bool = False  # the latter as they would be without noise, room, telephone
     decoder_blocks: int = 6
     decoder_norm: Literal["layer", "instance"] = "layer"  # with "instance", FiLM is AdaIN
     f0_bands: int = 32  # radial basis functions over log-F0
@@ -131,6 +132,10 @@ class AutoencoderConfig:
         _require(
             self.tract_width == 0 or self.n_mels >= 16,
             "autoencoder: n_mels must be at least 16, or tract_width 0",
+        )
+        _require(
+            self.speaker_statistics or not self.speaker_repair,
+            "autoencoder: speaker_repair needs speaker_statistics, which it repairs",
         )
         _require(self.bottleneck_noise >= 0, "autoencoder: bottleneck_noise must not be negative")
         _require_sizes(self, "autoencoder", 1 << 20, "codebook_size", least=2)

@@ -34,7 +34,7 @@ from vc.audio import (
 from vc.checkpoint import load_autoencoder, load_denoiser, load_vocoder, weights_sha256
 from vc.clip_check import NO_SPEECH_KINDS, NOT_SPEECH, STRANGE, Problem, check_clip
 from vc.config import SHIPPED
-from vc.denoise import clean_blocks
+from vc.denoise import REFERENCE_EXPONENT, clean_blocks
 from vc.errors import CheckpointError, VCError, VoiceError
 from vc.features import LogMel
 from vc.model.autoencoder import Autoencoder
@@ -55,8 +55,6 @@ from vc.voice import Voice, blend_voices, is_voice_file, load_voice
 from vc.voice_prior import PRIOR_FILE, VoicePrior, load_prior
 
 COMMENT = "Converted speech: synthetic, not a recording of the person it sounds like (vc)"
-# what noise is left of a reference is said with every sound, so rather too much is taken out
-_REFERENCE_EXPONENT = 1.25
 LONG_S = 60.0  # longer clips are converted in blocks, to the same result in constant memory
 
 Pitch = Literal["match", "keep"] | float
@@ -375,7 +373,9 @@ class Converter:
                 taken_out = None
                 if self.denoiser is not None:
                     taken_out = (self.log_mel(self._tensor(recorded)) - log_mel)[0].cpu()
-                embeddings.append(self.autoencoder.encode_speaker(log_mel)[0])
+                heard = self.autoencoder.encode_speaker(log_mel)
+                log_mel = self.autoencoder.repair(log_mel, heard)
+            embeddings.append(heard[0])
             weights.append(len(waveform))
             f0.append(estimate_f0(waveform, self.features))
             details.append(voiced_frames(log_mel[0].cpu(), torch.from_numpy(f0[-1]), taken_out))
@@ -396,7 +396,7 @@ class Converter:
         """The same stretch of a reference clip as it was recorded, and as it is listened to."""
         recorded = cleaned = self._levelled(audio)
         if self.denoiser is not None:
-            cleaned = self._clean(recorded, _REFERENCE_EXPONENT)
+            cleaned = self._clean(recorded, REFERENCE_EXPONENT)
         span = speech_span(cleaned, self.features.sample_rate)
         return recorded[span], cleaned[span]
 

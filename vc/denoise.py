@@ -13,6 +13,8 @@ from vc.features import LogMel
 from vc.model.denoiser import Denoiser
 
 BLOCK_S = 16.0  # the noise floor is taken over this much
+# what noise is left of a reference is said with every sound, so rather too much is taken out
+REFERENCE_EXPONENT = 1.25
 
 
 def clean_blocks(

@@ -101,6 +101,7 @@ def fit_prior(vectors: FloatArray, dims: int, details: FloatArray) -> VoicePrior
 def save_prior(path: Path, prior: VoicePrior, model_sha256: str) -> None:
     """Write a prior beside the model it belongs to, whole or not at all."""
     tensors = {name: np.ascontiguousarray(value, np.float32) for name, value in vars(prior).items()}
+    tensors["details"] = tensors["details"].astype(np.float16)  # as in a voice file
     write_bytes(path, save(tensors, {"model": model_sha256}))
 
 
@@ -115,7 +116,10 @@ def load_prior(path: Path, model_sha256: str) -> VoicePrior:
     try:
         with safe_open(path, "np") as file:
             model = (file.metadata() or {}).get("model")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            tensors = {
+                name: file.get_tensor(name).astype(np.float32)
+                for name in file.keys()  # noqa: SIM118
+            }
         prior = VoicePrior(**tensors)
     except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged; copy the model again") from error

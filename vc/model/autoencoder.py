@@ -13,7 +13,12 @@ from vc.model.content_encoder import ContentEncoder
 from vc.model.decoder import Decoder
 from vc.model.details import finish
 from vc.model.layers import MelNetwork, Statistics, instance_norm, time_statistics
-from vc.model.speaker_encoder import SpeakerEncoder, exaggerate
+from vc.model.speaker_encoder import (
+    SpeakerEncoder,
+    exaggerate,
+    spectral_statistics,
+    split_embedding,
+)
 from vc.model.speech_frames import frame_levels, near_speech
 from vc.model.vocal_tract import VocalTractEncoder, bend
 
@@ -101,6 +106,24 @@ class Autoencoder(MelNetwork):
     def encode_speaker(self, log_mel: Tensor) -> Tensor:
         """`(batch, n_mels, frames)` -> `(batch, embedding_dim)`."""
         return self.speaker_encoder(self.normalize(log_mel))
+
+    def repair(self, log_mel: Tensor, speaker_embedding: Tensor) -> Tensor:
+        """A clip with the mean spectrum that the speaker encoder says its speaker has.
+
+        What a telephone has cut off stays lost, but there is no step where it was cut.
+
+        Args:
+            log_mel: `(batch, n_mels, frames)`.
+            speaker_embedding: of the same clips, `(batch, embedding_dim)`.
+
+        Returns:
+            `(batch, n_mels, frames)`.
+        """
+        if not self.config.speaker_repair:
+            return log_mel
+        heard = spectral_statistics(self.normalize(log_mel)).mean
+        moved = split_embedding(speaker_embedding, self.config).mean - heard
+        return log_mel + (moved * self.get_buffer("mel_scale"))[..., None]
 
     @torch.no_grad()
     def follow_voices(self, speaker_embedding: Tensor) -> None:

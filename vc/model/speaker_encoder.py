@@ -36,7 +36,8 @@ class SpeakerEncoder(nn.Module):
     that the order of sounds is lost; it is a unit vector. Beside it stand two plain statistics,
     mean and spread of each mel band over speech: the very things that instance normalisation takes
     out of content. A vector learnt from few thousand speakers generalises badly to new ones; the
-    mean spectrum needs no generalising.
+    mean spectrum needs no generalising. What noise, a room or a telephone does to it is guessed
+    from the same frames as the learnt part, and taken back (`config.speaker_repair`).
     """
 
     def __init__(self, config: AutoencoderConfig) -> None:
@@ -53,6 +54,7 @@ class SpeakerEncoder(nn.Module):
             nn.Conv1d(width, width // 2, 1), nn.Tanh(), nn.Conv1d(width // 2, 2 * width, 1)
         )
         self.project = nn.Linear(4 * width, config.speaker_dim)
+        self.repair = Repair(4 * width, 2 * config.n_mels) if config.speaker_repair else None
 
     def forward(self, mel: Tensor) -> Tensor:
         """See the class."""
@@ -67,7 +69,38 @@ class SpeakerEncoder(nn.Module):
         identity = functional.normalize(self.project(pooled).float(), dim=-1)
         if not self.config.speaker_statistics:
             return identity
-        return torch.cat([identity, *spectral_statistics(mel)], dim=-1)
+        statistics = torch.cat(spectral_statistics(mel), dim=-1)
+        if self.repair is not None:
+            statistics = self.repair(statistics, pooled)
+        return torch.cat([identity, statistics], dim=-1)
+
+
+class Repair(nn.Module):
+    """Spectral statistics as they were before noise, a room or a telephone changed them.
+
+    From what the speaker encoder hears it is guessed what they should be. The guess is a rough one,
+    so what is heard is kept, but for bands in which it is far from the guess: a voice differs from
+    it by a little, and what a telephone has cut off by a lot.
+
+    Args:
+        width: of what the speaker encoder hears.
+        size: how many statistics.
+    """
+
+    def __init__(self, width: int, size: int) -> None:
+        super().__init__()
+        self.guess = nn.Linear(width, size)
+        self.doubt = nn.Linear(width, size)
+        self.steepness = nn.Parameter(torch.full((size,), 4.0))
+        for layer, bias in ((self.guess, 0.0), (self.doubt, -6.0)):
+            nn.init.zeros_(layer.weight)
+            nn.init.constant_(layer.bias, bias)
+
+    def forward(self, statistics: Tensor, pooled: Tensor) -> Tensor:
+        """`(batch, size)` and `(batch, width)` -> `(batch, size)`."""
+        off = self.guess(pooled).float() - statistics
+        share = (self.doubt(pooled).float() + self.steepness * off.abs()).sigmoid()
+        return statistics + share * off
 
 
 def spectral_statistics(mel: Tensor) -> SpectralStatistics:

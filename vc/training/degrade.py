@@ -33,7 +33,8 @@ class DegradeConfig:
     echo_db: tuple[float, ...] = (-12.0, 3.0)  # of all echoes together, beside the direct sound
     noise: float = 0.5
     noise_snr_db: tuple[float, ...] = (0.0, 30.0)
-    made_up_share: float = 0.3  # of the noise: steady and coloured instead of a recording
+    made_up_share: float = 0.3  # of the noise: coloured gusts instead of a recording
+    babble_share: float = 0.1  # of the noise: four other clips at once
     hum: float = 0.1
     band: float = 0.2  # half of them a telephone's, the others anything above 3 kHz
 
@@ -49,10 +50,7 @@ def degrade(
         features: what the mels are.
         noise_mel: recorded noise of the same shape; only made-up noise if None.
     """
-    made_up = made_up_noise(log_mel)
-    if noise_mel is None:
-        noise_mel = made_up
-    noise = _sometimes(config.made_up_share, made_up, noise_mel)
+    noise = draw_noise(log_mel, config.made_up_share, config.babble_share, noise_mel)
     snr_db = _between(log_mel, config.noise_snr_db)
     coloured = log_mel + random_curve(log_mel, config.colour_deviation)
     mel = _sometimes(config.colour, coloured, log_mel)
@@ -61,6 +59,30 @@ def degrade(
     mel = _sometimes(config.hum, with_hum(mel, features), mel)
     mel = _sometimes(config.band, in_a_band(mel, features), mel)
     return mel.clamp(min=math.log(features.log_floor))
+
+
+def draw_noise(
+    log_mel: Tensor, made_up_share: float, babble_share: float, recorded: Tensor | None
+) -> Tensor:
+    """Noise for each of the clips `(batch, n_mels, frames)`: recorded, made up, or of other voices.
+
+    Args:
+        log_mel: clean clips.
+        made_up_share: how many get coloured noise in gusts.
+        babble_share: how many get other clips of the batch.
+        recorded: for the rest, of the same shape; made-up noise for them too if None.
+    """
+    noise = made_up_noise(log_mel) + _gusts(log_mel)
+    kind = torch.rand(len(log_mel), 1, 1, device=log_mel.device)
+    if recorded is not None:
+        noise = torch.where(kind < made_up_share, noise, recorded)
+    return torch.where(kind > 1 - babble_share, _babble(log_mel), noise)
+
+
+def at_the_level_of(clean: Tensor, degraded: Tensor) -> Tensor:
+    """Degraded clips `(batch, n_mels, frames)` made as loud as the clean ones."""
+    level, wanted = ((2 * x).flatten(1).logsumexp(dim=1) for x in (degraded, clean))
+    return degraded + 0.5 * (wanted - level)[:, None, None]
 
 
 def in_a_room(log_mel: Tensor, config: DegradeConfig, features: FeatureConfig) -> Tensor:
@@ -95,6 +117,19 @@ def in_a_band(log_mel: Tensor, features: FeatureConfig) -> Tensor:
     above = (centres - highest_hz).clamp(min=0) * _between(log_mel, (0.004, 0.034))
     below = (lowest_hz - centres).clamp(min=0) * 0.02
     return log_mel - (above + below).clamp(max=_STEEPEST_LOSS)
+
+
+def _gusts(log_mel: Tensor) -> Tensor:
+    """Gains that come and go by some nepers, `(batch, 1, frames)`; hardly any for some clips."""
+    strength = torch.rand(len(log_mel), 1, 1, device=log_mel.device)
+    points = torch.randn(len(log_mel), 1, log_mel.shape[-1] // 32 + 2, device=log_mel.device)
+    return strength * functional.interpolate(points, log_mel.shape[-1], mode="linear")
+
+
+def _babble(log_mel: Tensor) -> Tensor:
+    """Four other clips of the batch at once, for each of `(batch, n_mels, frames)`."""
+    others = torch.stack([log_mel.roll(shift, 0) for shift in range(1, 5)])
+    return 0.5 * (2 * others).logsumexp(dim=0)
 
 
 def _between(like: Tensor, limits: tuple[float, ...]) -> Tensor:

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from vc.checkpoint import load_denoiser, save_checkpoint
 from vc.config import DataConfig, DenoiserConfig, FeatureConfig, OptimizerConfig, RunConfig
 from vc.model.denoiser import Denoiser, denoising_loss
 from vc.training.board import Example
 from vc.training.data import SpeechData, cut_noise, load_noise
+from vc.training.degrade import draw_noise
 from vc.training.loop import autocast, make_optimizer, start_from
-from vc.training.perturb import made_up_noise, mix_noise
+from vc.training.perturb import mix_noise
 
 
 @dataclass(frozen=True)
@@ -104,27 +104,10 @@ class DenoiserTask:
         """Noisy and clean mels `(batch, n_mels, frames)`."""
         config, frames = self.recipe.noise, self.recipe.data.segment_frames
         clean = data.cut(generator, clips, frames).log_mel.to(self.device)
-        noise = made_up_noise(clean) + _gusts(clean)
-        kind = torch.rand(len(clips), 1, 1, device=self.device)
         recorded = cut_noise(self.noise, generator, clean)
-        if recorded is not None:
-            noise = torch.where(kind < config.made_up_share, noise, recorded)
-        noise = torch.where(kind > 1 - config.babble_share, _babble(clean), noise)
+        noise = draw_noise(clean, config.made_up_share, config.babble_share, recorded)
         low, high = config.snr_db
         snr_db = low + (high - low) * torch.rand(len(clips), 1, 1, device=self.device)
         # clips are heard at one level, noise included
         louder = 0.5 * (1 + 10 ** (-snr_db / 10)).log()
         return mix_noise(clean, noise, snr_db) - louder, clean - louder
-
-
-def _gusts(log_mel: Tensor) -> Tensor:
-    """Gains that come and go by some nepers, `(batch, 1, frames)`; hardly any for some clips."""
-    strength = torch.rand(len(log_mel), 1, 1, device=log_mel.device)
-    points = torch.randn(len(log_mel), 1, log_mel.shape[-1] // 32 + 2, device=log_mel.device)
-    return strength * functional.interpolate(points, log_mel.shape[-1], mode="linear")
-
-
-def _babble(log_mel: Tensor) -> Tensor:
-    """Four other clips of the batch at once, for each of `(batch, n_mels, frames)`."""
-    others = torch.stack([log_mel.roll(shift, 0) for shift in range(1, 5)])
-    return 0.5 * (2 * others).logsumexp(dim=0)

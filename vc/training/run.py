@@ -21,6 +21,7 @@ from vc.training.listener import ListenerRecipe, ListenerTask
 from vc.training.loop import Task, fit, measure_step_s
 from vc.training.masked import MaskedRecipe, MaskedTask
 from vc.training.processes import ALONE, Processes
+from vc.training.speaker import SpeakerRecipe, SpeakerTask
 from vc.training.units import UnitRecipe, UnitTask
 from vc.training.vocoder import VocoderRecipe, VocoderTask
 
@@ -28,6 +29,7 @@ KINDS: dict[str, tuple[type[Any], Callable[[Any, Path, torch.device], Task]]] = 
     "autoencoder": (AutoencoderRecipe, AutoencoderTask),
     "vocoder": (VocoderRecipe, VocoderTask),
     "content": (ContentRecipe, ContentTask),
+    "speaker": (SpeakerRecipe, SpeakerTask),
     "denoiser": (DenoiserRecipe, DenoiserTask),
     "units": (UnitRecipe, UnitTask),
     "masked_predictor": (MaskedRecipe, MaskedTask),

@@ -1,0 +1,94 @@
+"""Training task of a speaker encoder that hears through noise, rooms and telephones.
+
+References are denoised before they are listened to (`vc.convert`), so the student listens to
+denoised clips too, and learns what that leaves. How a recording is coloured it cannot tell from how
+a voice is, so that is no part of it. See `vc.training.student`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vc.checkpoint import load_denoiser
+from vc.config import SHIPPED
+from vc.denoise import REFERENCE_EXPONENT
+from vc.model.autoencoder import Autoencoder, Latent
+from vc.model.speaker_encoder import split_embedding
+from vc.training.degrade import DegradeConfig, at_the_level_of
+from vc.training.loop import start_from
+from vc.training.student import StudentRecipe, StudentTask
+
+
+@dataclass(frozen=True)
+class SpeakerLossConfig:
+    """Weights of the losses."""
+
+    identity: float = 1.0  # one minus the cosine of the learnt parts
+    mean: float = 1.0  # mean square; of bands that have unit variance over the corpus
+    deviation: float = 1.0  # mean square of the logarithms
+
+
+@dataclass(frozen=True)
+class SpeakerRecipe(StudentRecipe):
+    """Everything that one training run of a speaker encoder is made of."""
+
+    denoiser: str = ""  # checkpoint; the shipped one by default
+    degrade: DegradeConfig = field(default_factory=lambda: DegradeConfig(colour=0))
+    loss: SpeakerLossConfig = field(default_factory=SpeakerLossConfig)
+
+
+class SpeakerTask(StudentTask):
+    """See `vc.training.student`."""
+
+    kind = "speaker"
+    happens = ("room", "noise", "hum", "band")
+
+    def __init__(self, recipe: SpeakerRecipe, cache: Path, device: torch.device) -> None:
+        folder = Path(recipe.denoiser) if recipe.denoiser else SHIPPED / "denoiser"
+        self.denoiser = load_denoiser(folder).to(device).requires_grad_(False)
+        super().__init__(recipe, cache, device)
+
+    def make_student(self) -> Autoencoder:
+        """The teacher's twin, which can also repair mean and spread."""
+        repairs = self.teacher.config.speaker_statistics
+        config = replace(self.teacher.config, speaker_repair=repairs)
+        student = Autoencoder(config, self.teacher.features).to(self.device).eval()
+        new = repairs and not self.teacher.config.speaker_repair
+        start_from(student, self.teacher, ("speaker_encoder.repair",) if new else ())
+        return student.requires_grad_(False)
+
+    def learning(self, model: Autoencoder) -> list[nn.Module]:
+        """The speaker encoder."""
+        return [model.speaker_encoder]
+
+    def losses(self, model: Autoencoder, clean: Tensor, degraded: Tensor) -> dict[str, Tensor]:
+        """Differences of each part of the embeddings; see `StudentTask.losses`."""
+        with torch.no_grad():
+            wanted = split_embedding(self.teacher.encode_speaker(clean), self.teacher.config)
+        heard = split_embedding(
+            model.encode_speaker(self._listened_to(clean, degraded)), model.config
+        )
+        return {
+            "identity": 1 - (heard.identity * wanted.identity).sum(dim=-1).mean(),
+            "mean": (heard.mean - wanted.mean).square().mean(),
+            "deviation": (heard.log_deviation - wanted.log_deviation).square().mean(),
+        }
+
+    @torch.no_grad()
+    def _listened_to(self, clean: Tensor, degraded: Tensor) -> Tensor:
+        """Degraded clips as `vc.convert` prepares them."""
+        degraded = at_the_level_of(clean, degraded)
+        denoised = degraded + REFERENCE_EXPONENT * self.denoiser(degraded)
+        return denoised.clamp(min=math.log(self.recipe.features.log_floor))
+
+    def latent(self, model: Autoencoder, clean: Tensor, degraded: Tensor) -> Latent:
+        """Voices of the degraded clips, content of the clean ones."""
+        return Latent(
+            self.teacher.encode_content(clean),
+            model.encode_speaker(self._listened_to(clean, degraded)),
+        )
