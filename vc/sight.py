@@ -73,7 +73,9 @@ def look(
     with torch.inference_mode():
         spectrum = log_mel.spectrum(torch.from_numpy(waveform)[None].to(device))
         given = log_mel.of_spectrum(spectrum)
-        latent = autoencoder.encode(given)
+        # what happened to a clip shall be seen, not mended
+        speaker = autoencoder.encode_speaker(given, repaired=False)
+        latent = Latent(autoencoder.encode_content(given), speaker)
         rebuilt, across = _rebuild(autoencoder, given, latent, f0)
         mel = autoencoder.normalize(given)
         broad = smooth_bands(mel, _COEFFICIENTS)
@@ -131,8 +133,8 @@ def _rebuild(
     middle = log_mel.shape[-1] // 2
     speakers = [
         latent.speaker_embedding,
-        autoencoder.encode_speaker(log_mel[..., middle:]),
-        autoencoder.encode_speaker(log_mel[..., :middle]),
+        autoencoder.encode_speaker(log_mel[..., middle:], repaired=False),
+        autoencoder.encode_speaker(log_mel[..., :middle], repaired=False),
     ]
     own, first, second = (
         autoencoder.normalize(autoencoder.decode(Latent(latent.content, who), log_f0, voiced))

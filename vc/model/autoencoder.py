@@ -103,9 +103,14 @@ class Autoencoder(MelNetwork):
         bottled: Bottled = self.bottleneck(content)
         return bottled
 
-    def encode_speaker(self, log_mel: Tensor) -> Tensor:
-        """`(batch, n_mels, frames)` -> `(batch, embedding_dim)`."""
-        return self.speaker_encoder(self.normalize(log_mel))
+    def encode_speaker(self, log_mel: Tensor, repaired: bool = True) -> Tensor:
+        """`(batch, n_mels, frames)` -> `(batch, embedding_dim)`.
+
+        Args:
+            log_mel: clips.
+            repaired: False asks for the clip's own mean and spread, whatever happened to it.
+        """
+        return self.speaker_encoder(self.normalize(log_mel), repaired)
 
     def repair(self, log_mel: Tensor, speaker_embedding: Tensor) -> Tensor:
         """A clip with the mean spectrum that the speaker encoder says its speaker has.

@@ -56,8 +56,8 @@ class SpeakerEncoder(nn.Module):
         self.project = nn.Linear(4 * width, config.speaker_dim)
         self.repair = Repair(4 * width, 2 * config.n_mels) if config.speaker_repair else None
 
-    def forward(self, mel: Tensor) -> Tensor:
-        """See the class."""
+    def forward(self, mel: Tensor, repaired: bool = True) -> Tensor:
+        """See the class; `repaired` is whether statistics are, if the model can."""
         x = self.embed(mel)
         for block in self.blocks:
             x = block(x)
@@ -70,7 +70,7 @@ class SpeakerEncoder(nn.Module):
         if not self.config.speaker_statistics:
             return identity
         statistics = torch.cat(spectral_statistics(mel), dim=-1)
-        if self.repair is not None:
+        if self.repair is not None and repaired:
             statistics = self.repair(statistics, pooled)
         return torch.cat([identity, statistics], dim=-1)
 
