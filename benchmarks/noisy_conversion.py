@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,7 @@ class Condition(NamedTuple):
 CLEAN = Condition("", np.inf, denoised=False)
 
 Scores = dict[Condition, tuple[float, ...]]  # `MEASURES` of a pair
+S = TypeVar("S")  # what a benchmark keeps of a pair
 
 
 def choose(pairs: Sequence[Pair], count: int) -> list[Pair]:
@@ -113,6 +114,11 @@ def score_pair(
     return {condition: judge(w) for condition, w in conversions(converter, clips, noises)}
 
 
+def print_header(name: str = "") -> None:
+    """What the columns of `print_row` are."""
+    print(f"{name:28}" + "".join(f"{measure:>24}" for measure in MEASURES))
+
+
 def print_row(name: str, rows: npt.NDArray[np.float64], sign: str = "") -> None:
     """Mean and 95 % interval of each column of `(pairs, measures)`."""
     cells = ""
@@ -130,12 +136,12 @@ def describe(scores: Sequence[Scores]) -> None:
     found = {
         condition: np.array([of_pair[condition] for of_pair in scores]) for condition in scores[0]
     }
-    header = "".join(f"{measure:>24}" for measure in MEASURES)
-    print(f"{'':28}{header}")
+    print_header()
     for condition, rows in found.items():
         noise = f"{condition.place} {condition.snr_db:.0f} dB" if condition.place else "clean"
         print_row(noise + ", denoised" * condition.denoised, rows)
-    print(f"\n{'differences':28}{header}")
+    print()
+    print_header("differences")
     print_row("clean: denoise", found[CLEAN._replace(denoised=True)] - found[CLEAN], "+")
     for place in PLACES:
         noisy, denoised = (
@@ -148,25 +154,33 @@ def describe(scores: Sequence[Scores]) -> None:
             print_row(f"{place}, all levels: {name}", differences.mean(axis=0), "+")
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+def score_pairs(
+    what: str, recordings: str, score: Callable[[Converter, Judges, Pair, Waveform, int], S]
+) -> list[S]:
+    """Command line: score some pairs of a table, each with a recording of a folder.
+
+    Args:
+        what: the benchmark does; its first line is the help.
+        recordings: what is in the folder, such as "noise"; names the option.
+        score: gets converter, judges, the pair, the recording, and the pair's number.
+    """
+    parser = argparse.ArgumentParser(description=what.split("\n")[0])
     parser.add_argument("pairs", type=Path)
-    parser.add_argument("--noise", type=Path, required=True, help="folder of noise recordings")
+    parser.add_argument(f"--{recordings}", dest="folder", type=Path, required=True)
     parser.add_argument("--count", type=int, default=12, help="pairs, of all sets")
     parser.add_argument("--checkpoint", type=Path)
     options = parser.parse_args()
     pairs = choose(read_pairs(options.pairs, options.pairs.parent), options.count)
-    noises = [load_clip(path) for path in find_audio(options.noise)]
+    clips = [load_clip(path) for path in find_audio(options.folder)]
     converter, judges = load(options.checkpoint), Judges()
     scores = [
-        score_pair(converter, judges, pair, noises[number % len(noises)], seed=number)
+        score(converter, judges, pair, clips[number % len(clips)], number)
         for number, pair in enumerate(tqdm(pairs, unit="pair"))
     ]
     english = sum(pair.english for pair in pairs)
     print(f"{len(pairs)} pairs, {english} of them English; mean (95 % interval)")
-    describe(scores)
+    return scores
 
 
 if __name__ == "__main__":
-    main()
+    describe(score_pairs(__doc__ or "", "noise", score_pair))

@@ -10,19 +10,23 @@ recorded impulse response). Everything is held against the clean clips, as in
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.signal import butter, fftconvolve, sosfilt
-from tqdm import tqdm
 
-from benchmarks.noisy_conversion import MEASURES, PLACES, choose, heard, held_against, print_row
-from vc.audio import Audio, Waveform, find_audio, resample
-from vc.convert import Converter, load
+from benchmarks.noisy_conversion import (
+    PLACES,
+    heard,
+    held_against,
+    print_header,
+    print_row,
+    score_pairs,
+)
+from vc.audio import Audio, Waveform, resample
+from vc.convert import Converter
 from vc.evaluation.judges import JUDGE_RATE
-from vc.evaluation.score import Judges, Pair, load_clip, read_pairs
+from vc.evaluation.score import Judges, Pair
 
 TELEPHONE_RATE, OLD_RATE = 8_000, 11_025
 TELEPHONE_FROM_HZ = 300
@@ -52,7 +56,7 @@ def across(room: Waveform) -> Callable[[Waveform], Audio]:
     return played
 
 
-def score_pair(converter: Converter, judges: Judges, pair: Pair, room: Waveform) -> Scores:
+def score_pair(converter: Converter, judges: Judges, pair: Pair, room: Waveform, _: int) -> Scores:
     """Convert and judge a pair, clean and with each thing done to each of its clips."""
     waveforms = {"source": heard(pair.source), "reference": heard(pair.references[0])}
     judge = held_against(waveforms, pair, judges)
@@ -73,27 +77,12 @@ def score_pair(converter: Converter, judges: Judges, pair: Pair, room: Waveform)
     }
 
 
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("pairs", type=Path)
-    parser.add_argument("--rooms", type=Path, required=True, help="folder of impulse responses")
-    parser.add_argument("--count", type=int, default=12, help="pairs, of all sets")
-    parser.add_argument("--checkpoint", type=Path)
-    options = parser.parse_args()
-    pairs = choose(read_pairs(options.pairs, options.pairs.parent), options.count)
-    rooms = [load_clip(path) for path in find_audio(options.rooms)]
-    converter, judges = load(options.checkpoint), Judges()
-    scores = [
-        score_pair(converter, judges, pair, rooms[number % len(rooms)])
-        for number, pair in enumerate(tqdm(pairs, unit="pair"))
-    ]
-    english = sum(pair.english for pair in pairs)
-    print(f"{len(pairs)} pairs, {english} of them English; mean (95 % interval)")
-    print(f"{'':28}" + "".join(f"{measure:>24}" for measure in MEASURES))
+def describe(scores: Sequence[Scores]) -> None:
+    """Print what each condition reached."""
+    print_header()
     for name in scores[0]:
         print_row(name, np.array([of_pair[name] for of_pair in scores]))
 
 
 if __name__ == "__main__":
-    main()
+    describe(score_pairs(__doc__ or "", "rooms", score_pair))

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -66,29 +67,29 @@ class SpeakerTask(StudentTask):
         """The speaker encoder."""
         return [model.speaker_encoder]
 
+    @torch.no_grad()
+    def degrade(
+        self, clean: Tensor, config: DegradeConfig, generator: np.random.Generator
+    ) -> Tensor:
+        """Degraded clips as `vc.convert` prepares references: at one level, and denoised."""
+        degraded = at_the_level_of(clean, super().degrade(clean, config, generator))
+        denoised = degraded + REFERENCE_EXPONENT * self.denoiser(degraded)
+        return denoised.clamp(min=math.log(self.recipe.features.log_floor))
+
     def losses(self, model: Autoencoder, clean: Tensor, degraded: Tensor) -> dict[str, Tensor]:
         """Differences of each part of the embeddings; see `StudentTask.losses`."""
         with torch.no_grad():
             wanted = split_embedding(self.teacher.encode_speaker(clean), self.teacher.config)
-        heard = split_embedding(
-            model.encode_speaker(self._listened_to(clean, degraded)), model.config
-        )
+        heard = split_embedding(model.encode_speaker(degraded), model.config)
         return {
             "identity": 1 - (heard.identity * wanted.identity).sum(dim=-1).mean(),
             "mean": (heard.mean - wanted.mean).square().mean(),
             "deviation": (heard.log_deviation - wanted.log_deviation).square().mean(),
         }
 
-    @torch.no_grad()
-    def _listened_to(self, clean: Tensor, degraded: Tensor) -> Tensor:
-        """Degraded clips as `vc.convert` prepares them."""
-        degraded = at_the_level_of(clean, degraded)
-        denoised = degraded + REFERENCE_EXPONENT * self.denoiser(degraded)
-        return denoised.clamp(min=math.log(self.recipe.features.log_floor))
-
     def latent(self, model: Autoencoder, clean: Tensor, degraded: Tensor) -> Latent:
         """Voices of the degraded clips, content of the clean ones."""
         return Latent(
             self.teacher.encode_content(clean),
-            model.encode_speaker(self._listened_to(clean, degraded)),
+            model.encode_speaker(degraded),
         )

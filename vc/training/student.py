@@ -89,11 +89,18 @@ class StudentTask(ABC):
     def latent(self, model: Autoencoder, clean: Tensor, degraded: Tensor) -> Latent:
         """What is decoded for an example: the student's part of degraded clips, the rest clean."""
 
+    def degrade(
+        self, clean: Tensor, config: DegradeConfig, generator: np.random.Generator
+    ) -> Tensor:
+        """Clips `(batch, n_mels, frames)` as the student is given them."""
+        noise = cut_noise(self.noise, generator, clean)
+        return degrade(clean, config, self.recipe.features, noise)
+
     def add_gradients(self, step: int, generator: np.random.Generator) -> dict[str, float]:
         """Gradients of random segments."""
         clips = self.train_data.draw_clips(generator, self.recipe.data.batch_size)
         clean = self._cut(self.train_data, generator, clips).log_mel
-        degraded = self._degrade(clean, self.recipe.degrade, generator)
+        degraded = self.degrade(clean, self.recipe.degrade, generator)
         with autocast(self.device, self.recipe.run):
             losses = self.losses(self.model, clean, degraded)
         weights = self.recipe.loss
@@ -109,13 +116,13 @@ class StudentTask(ABC):
             generator = np.random.default_rng(0)
             clips = np.arange(len(self.validation.utterances))[: self.recipe.data.validation_clips]
             clean = self._cut(self.validation, generator, clips).log_mel
-            losses = self.losses(self.average, clean, self._degrade(clean, config, generator))
+            losses = self.losses(self.average, clean, self.degrade(clean, config, generator))
             figures |= {f"{k}_{name}": float(v) for k, v in losses.items()}
         return figures
 
     def error(self, metrics: dict[str, float]) -> float:
         """The weighted sum of all errors."""
-        weights = {name: getattr(self.recipe.loss, name) for name in vars(self.recipe.loss)}
+        weights = vars(self.recipe.loss)
         return sum(weights[name.rsplit("_", 1)[0]] * value for name, value in metrics.items())
 
     @torch.no_grad()
@@ -124,7 +131,7 @@ class StudentTask(ABC):
         torch.manual_seed(0)
         generator = np.random.default_rng(0)
         piece = self._cut(self.validation, generator, np.array([0]))
-        degraded = self._degrade(piece.log_mel, self.recipe.degrade, generator)
+        degraded = self.degrade(piece.log_mel, self.recipe.degrade, generator)
         examples = [Example(f"{self.kind}/clean", piece.log_mel[0])]
         for name, model in {"teacher": self.teacher, "student": self.average}.items():
             latent = self.latent(model, piece.log_mel, degraded)
@@ -140,12 +147,6 @@ class StudentTask(ABC):
         yield "clean", _NEVER
         for name in self.happens:
             yield name, replace(_NEVER, **{name: 1.0})  # type: ignore[arg-type]
-
-    def _degrade(
-        self, clean: Tensor, config: DegradeConfig, generator: np.random.Generator
-    ) -> Tensor:
-        noise = cut_noise(self.noise, generator, clean)
-        return degrade(clean, config, self.recipe.features, noise)
 
     def _cut(self, data: SpeechData, generator: np.random.Generator, clips: np.ndarray) -> Segments:
         return data.cut(generator, clips, self.recipe.data.segment_frames).to(self.device)
