@@ -70,6 +70,17 @@ def test_a_reference_over_a_telephone_gives_a_voice_with_all_its_bands(shipped: 
     assert (heard.identity * whole.identity).sum() > 0.5
 
 
+@pytest.mark.parametrize("level", [0.1, 1.0])
+def test_a_reference_that_is_all_but_noise_still_gives_sound(
+    shipped: Converter, monkeypatch: pytest.MonkeyPatch, level: float
+) -> None:
+    noisy, clean = (Audio(x, 16_000) for x in noisy_clip(level))
+    for denoiser in (shipped.denoiser, None):
+        monkeypatch.setattr(shipped, "denoiser", denoiser)
+        converted = shipped.convert(clean, noisy).waveform
+        assert np.isfinite(converted).all() and 0.01 < np.abs(converted).max() < 2
+
+
 def test_more_noise_is_taken_out_where_more_is_asked_for() -> None:
     noisy, clean = noisy_clip()
     denoiser = load_denoiser(SHIPPED / "denoiser")

@@ -158,6 +158,19 @@ def test_a_clip_is_repaired_to_the_mean_spectrum_that_its_speaker_is_said_to_hav
     assert plain.repair(mel, plain.encode_speaker(mel)) is mel
 
 
+def test_no_repair_leads_beyond_what_speech_has() -> None:
+    model, mel = make_model(speaker_repair=True), make_mel(2, frames=60)
+    repair = model.speaker_encoder.repair
+    assert repair is not None
+    heard = torch.cat(spectral_statistics(model.normalize(mel)), dim=-1)
+    for wild in (-50.0, 50.0):
+        torch.nn.init.constant_(repair.guess.bias, wild)
+        said = model.encode_speaker(mel)[:, model.config.speaker_dim :]
+        assert (said - heard).abs().max() < 5
+        assert said[:, :80].abs().max() < max(2.1, heard[:, :80].abs().max())
+        assert said[:, 80:].max() < max(0.6, heard[:, 80:].max())
+
+
 def test_decoded_mel_takes_the_speakers_mean_spectrum() -> None:
     model, mel = make_model(), make_mel(frames=200)
     latent = model.encode(mel)

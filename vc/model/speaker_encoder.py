@@ -12,6 +12,10 @@ from vc.config import AutoencoderConfig
 from vc.model.layers import ConvNeXtBlock, time_statistics
 from vc.model.speech_frames import active_frames, frame_levels
 
+# of 300 clips all but one band in a thousand lie within these, and none by far outside
+_MEANS = (-2.0, 2.0)
+_LOG_DEVIATIONS = (-2.0, 0.5)
+
 
 class SpeakerParts(NamedTuple):
     """What a speaker embedding is made of."""
@@ -54,7 +58,7 @@ class SpeakerEncoder(nn.Module):
             nn.Conv1d(width, width // 2, 1), nn.Tanh(), nn.Conv1d(width // 2, 2 * width, 1)
         )
         self.project = nn.Linear(4 * width, config.speaker_dim)
-        self.repair = Repair(4 * width, 2 * config.n_mels) if config.speaker_repair else None
+        self.repair = Repair(4 * width, config.n_mels) if config.speaker_repair else None
 
     def forward(self, mel: Tensor, repaired: bool = True) -> Tensor:
         """See the class; `repaired` is whether statistics are, if the model can."""
@@ -80,15 +84,17 @@ class Repair(nn.Module):
 
     From what the speaker encoder hears it is guessed what they should be. The guess is a rough one,
     so what is heard is kept, but for bands in which it is far from the guess: a voice differs from
-    it by a little, and what a telephone has cut off by a lot.
+    it by a little, and what a telephone has cut off by a lot. No guess lies beyond what speech has:
+    of clips unlike any in training (noise louder than the voice) wild ones would be made.
 
     Args:
         width: of what the speaker encoder hears.
-        size: how many statistics.
+        n_mels: bands; each has two statistics.
     """
 
-    def __init__(self, width: int, size: int) -> None:
+    def __init__(self, width: int, n_mels: int) -> None:
         super().__init__()
+        size = 2 * n_mels
         self.guess = nn.Linear(width, size)
         self.doubt = nn.Linear(width, size)
         self.steepness = nn.Parameter(torch.full((size,), 4.0))
@@ -97,8 +103,10 @@ class Repair(nn.Module):
             nn.init.constant_(layer.bias, bias)
 
     def forward(self, statistics: Tensor, pooled: Tensor) -> Tensor:
-        """`(batch, size)` and `(batch, width)` -> `(batch, size)`."""
-        off = self.guess(pooled).float() - statistics
+        """`(batch, 2 * n_mels)` and `(batch, width)` -> `(batch, 2 * n_mels)`."""
+        mean, log_deviation = self.guess(pooled).float().chunk(2, dim=-1)
+        guess = [mean.clamp(*_MEANS), log_deviation.clamp(*_LOG_DEVIATIONS)]
+        off = torch.cat(guess, dim=-1) - statistics
         share = (self.doubt(pooled).float() + self.steepness * off.abs()).sigmoid()
         return statistics + share * off
 
