@@ -241,6 +241,15 @@ def test_a_short_clip_is_repeated_to_fill_a_segment(cache: Path) -> None:
     assert torch.equal(long.log_mel[..., :frames], long.log_mel[..., frames:])
 
 
+def test_the_waveform_of_a_short_clip_is_repeated_with_its_frames(cache: Path) -> None:
+    data = SpeechData(cache, "train", FEATURES, DataConfig(), waveforms=True)
+    whole = int(data.frames[0]) - 1  # the last frame has no whole hop
+    segments, waveform = data.cut_with_waveform(np.random.default_rng(0), np.array([0]), 2 * whole)
+    assert torch.equal(segments.log_mel[..., :whole], segments.log_mel[..., whole:])
+    assert waveform.shape[-1] == 2 * whole * FEATURES.hop_length
+    assert torch.equal(*waveform.chunk(2, dim=-1))
+
+
 def test_partner_is_another_clip_of_the_same_speaker(cache: Path) -> None:
     data = SpeechData(cache, "train", FEATURES, DataConfig())
     for clip in range(len(data.utterances)):

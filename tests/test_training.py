@@ -412,7 +412,7 @@ def test_a_speaker_encoder_learns_to_hear_through_telephones_and_nothing_else_ch
     assert all(torch.equal(value, again[name]) for name, value in kept.items())
 
 
-@pytest.mark.parametrize("thing", ["colour", "room", "noise", "hum", "band"])
+@pytest.mark.parametrize("thing", ["colour", "noise", "hum", "band"])
 def test_each_thing_that_happens_to_a_recording_does_what_it_says(thing: str) -> None:
     never = DegradeConfig(colour=0, room=0, noise=0, hum=0, band=0)
     features = FeatureConfig()
@@ -425,10 +425,8 @@ def test_each_thing_that_happens_to_a_recording_does_what_it_says(thing: str) ->
     assert change.isfinite().all() and change.abs().amax(dim=(1, 2)).min() > 0.1
     pause, speech = change[..., 60:80].mean(), change[..., :50].mean()
     high = change[:, 76:].mean()
-    if thing in ("room", "noise"):
+    if thing == "noise":
         assert pause > 2 * speech > 0  # fills pauses
-    if thing == "room":
-        assert (change[..., 50:55].mean(1) > change[..., 70:75].mean(1)).all()  # and dies away
     if thing == "hum":
         assert change[:, :4, 60:80].mean() > 0.5 and high.abs() < 0.01
     if thing == "band":

@@ -67,7 +67,7 @@ class SpeechData:
         split: "train", "validation" or "noise".
         features: configuration; must be the cache's own.
         config: batch sizes and corpus weights.
-        waveforms: also keep samples (the vocoder needs them).
+        waveforms: also keep samples (vocoders and rooms need them).
     """
 
     def __init__(
@@ -151,22 +151,20 @@ class SpeechData:
     def cut_with_waveform(
         self, generator: np.random.Generator, clips: np.ndarray, frames: int
     ) -> tuple[Segments, Tensor]:
-        """Random segments and their samples, `(batch, frames * hop_length)`.
-
-        Every clip must be at least `frames + 2` frames long.
-        """
+        """As `cut`, with the samples that the frames begin at, `(batch, frames * hop_length)`."""
         assert self.waveform is not None
         hop = self.features.hop_length
-        firsts = [int(generator.integers(self.frames[c] - frames - 1)) for c in clips]
-        first_rows = self.starts[clips] + firsts
-        index = torch.from_numpy(first_rows[:, None] + np.arange(frames))  # (B, T)
-        waveform = torch.stack(
-            [
-                self.waveform[(s := int(self.sample_starts[c]) + f * hop) : s + frames * hop]
-                for c, f in zip(clips, firsts, strict=True)
-            ]
-        )
-        return self._segments(clips, index), waveform.float() / 32767
+        rows, samples = [], []
+        for clip in clips:
+            length = self.frames[clip] - 1  # of frames that have a whole hop
+            first = generator.integers(max(1, length - frames))
+            chosen = (first + np.arange(frames)) % length
+            rows.append(self.starts[clip] + chosen)
+            samples.append(self.sample_starts[clip] + chosen * hop)
+        segments = self._segments(clips, torch.from_numpy(np.stack(rows)))
+        begins = torch.from_numpy(np.stack(samples))  # (B, T)
+        waveform = self.waveform[(begins[..., None] + torch.arange(hop)).flatten(1)]
+        return segments, waveform.float() / 32767
 
     def _segments(self, clips: np.ndarray, index: Tensor) -> Segments:
         """The frames that `index` `(batch, frames)` names."""

@@ -1,7 +1,7 @@
 """What happens to speech on its way into a file: rooms, noise, mains hum, telephones.
 
 `vc.training.perturb` changes who speaks and how it is coloured; here are the things that people's
-recordings suffer from. All of them work on mels, as powers that add, so they cost nothing.
+recordings suffer from. All but rooms (`vc.training.rooms`) work on mels, so they cost nothing.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ from vc.config import FeatureConfig
 from vc.features import mel_centres_hz
 from vc.training.perturb import made_up_noise, mix_noise, random_curve
 
-_TAIL_FRAMES = 40  # of a room's echo that are added up
-_DECAY_DB = 60.0  # by which an echo has fallen after the reverberation time
 _STEEPEST_LOSS = 9.0  # nepers, beyond a telephone's band
 
 
@@ -28,9 +26,7 @@ class DegradeConfig:
 
     colour: float = 0.3
     colour_deviation: float = 0.5  # of random band gains, natural log
-    room: float = 0.25
-    reverberation_s: tuple[float, ...] = (0.15, 0.8)  # shortest and longest
-    echo_db: tuple[float, ...] = (-12.0, 3.0)  # of all echoes together, beside the direct sound
+    room: float = 0.25  # which one: see `vc.training.rooms`
     noise: float = 0.5
     noise_snr_db: tuple[float, ...] = (0.0, 30.0)
     made_up_share: float = 0.3  # of the noise: coloured gusts instead of a recording
@@ -40,7 +36,11 @@ class DegradeConfig:
 
 
 def degrade(
-    log_mel: Tensor, config: DegradeConfig, features: FeatureConfig, noise_mel: Tensor | None
+    log_mel: Tensor,
+    config: DegradeConfig,
+    features: FeatureConfig,
+    noise_mel: Tensor | None,
+    in_a_room: Tensor | None = None,
 ) -> Tensor:
     """A copy of `(batch, n_mels, frames)` natural-log mels as it might have been recorded.
 
@@ -49,12 +49,13 @@ def degrade(
         config: what happens to them.
         features: what the mels are.
         noise_mel: recorded noise of the same shape; only made-up noise if None.
+        in_a_room: the same clips, each in a room; they stay where they were if None.
     """
-    noise = draw_noise(log_mel, config.made_up_share, config.babble_share, noise_mel)
-    snr_db = _between(log_mel, config.noise_snr_db)
-    coloured = log_mel + random_curve(log_mel, config.colour_deviation)
-    mel = _sometimes(config.colour, coloured, log_mel)
-    mel = _sometimes(config.room, in_a_room(mel, config, features), mel)
+    mel = log_mel if in_a_room is None else _sometimes(config.room, in_a_room, log_mel)
+    noise = draw_noise(mel, config.made_up_share, config.babble_share, noise_mel)
+    snr_db = _between(mel, config.noise_snr_db)
+    coloured = mel + random_curve(mel, config.colour_deviation)
+    mel = _sometimes(config.colour, coloured, mel)
     mel = _sometimes(config.noise, mix_noise(mel, noise, snr_db), mel)
     mel = _sometimes(config.hum, with_hum(mel, features), mel)
     mel = _sometimes(config.band, in_a_band(mel, features), mel)
@@ -83,20 +84,6 @@ def at_the_level_of(clean: Tensor, degraded: Tensor) -> Tensor:
     """Degraded clips `(batch, n_mels, frames)` made as loud as the clean ones."""
     level, wanted = ((2 * x).flatten(1).logsumexp(dim=1) for x in (degraded, clean))
     return degraded + 0.5 * (wanted - level)[:, None, None]
-
-
-def in_a_room(log_mel: Tensor, config: DegradeConfig, features: FeatureConfig) -> Tensor:
-    """Clips with echoes whose power decays exponentially (Polack's model of late reverberation)."""
-    batch, n_mels, _ = log_mel.shape
-    seconds = torch.arange(1, _TAIL_FRAMES + 1, device=log_mel.device) / features.frame_rate
-    decay = 10 ** (-_DECAY_DB / 10 * seconds / _between(log_mel, config.reverberation_s))
-    decay = decay / decay.sum(dim=-1, keepdim=True)  # (B, 1, frames)
-    echo = decay * 10 ** (_between(log_mel, config.echo_db) / 10)
-    response = torch.cat([echo.flip(-1), torch.ones_like(echo[..., :1])], dim=-1)
-    power = functional.pad((2 * log_mel).exp(), (_TAIL_FRAMES, 0))
-    filters = response.repeat_interleave(n_mels, dim=0)  # (B * M, 1, frames)
-    heard = functional.conv1d(power.flatten(0, 1)[None], filters, groups=batch * n_mels)
-    return 0.5 * heard.reshape(log_mel.shape).clamp(min=features.log_floor**2).log()
 
 
 def with_hum(log_mel: Tensor, features: FeatureConfig) -> Tensor:

@@ -1,4 +1,7 @@
-"""Training task of the denoiser: speech of the cleaner corpora, real noise mixed into its mels."""
+"""Training task of the denoiser: speech of the cleaner corpora, in rooms, with real noise.
+
+Of a room's echoes those are taken out that are heard as echoes: the early ones stay.
+"""
 
 from __future__ import annotations
 
@@ -12,21 +15,24 @@ from torch import Tensor, nn
 
 from vc.checkpoint import load_denoiser, save_checkpoint
 from vc.config import DataConfig, DenoiserConfig, FeatureConfig, OptimizerConfig, RunConfig
+from vc.features import LogMel
 from vc.model.denoiser import Denoiser, denoising_loss
 from vc.training.board import Example
 from vc.training.data import SpeechData, cut_noise, load_noise
-from vc.training.degrade import draw_noise
+from vc.training.degrade import at_the_level_of, draw_noise
 from vc.training.loop import autocast, make_optimizer, start_from
 from vc.training.perturb import mix_noise
+from vc.training.rooms import RoomConfig, draw_rooms, early_part, heard_in_rooms
 
 
 @dataclass(frozen=True)
 class NoiseConfig:
-    """What is mixed into the speech."""
+    """What happens to the speech."""
 
-    snr_db: tuple[float, ...] = (-5.0, 25.0)  # lowest and highest
+    snr_db: tuple[float, ...] = (-5.0, 35.0)  # lowest and highest
     made_up_share: float = 0.3  # of a batch, with coloured gusts instead of a recording
     babble_share: float = 0.1  # of a batch, with the voices of four other clips
+    room_share: float = 0.4  # of a batch, in a room
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class DenoiserRecipe:
     features: FeatureConfig = field(default_factory=FeatureConfig)
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
     noise: NoiseConfig = field(default_factory=NoiseConfig)
+    rooms: RoomConfig = field(default_factory=RoomConfig)
     data: DataConfig = field(default_factory=lambda: DataConfig(segment_frames=256))
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     run: RunConfig = field(default_factory=RunConfig)
@@ -56,9 +63,12 @@ class DenoiserTask:
         self.average = copy.deepcopy(self.denoiser).eval().requires_grad_(False)
         self.modules: dict[str, nn.Module] = {"denoiser": self.denoiser, "average": self.average}
         self.optimizers = {"denoiser": make_optimizer(self.denoiser.parameters(), recipe.optimizer)}
-        self.train_data = SpeechData(cache, "train", recipe.features, recipe.data)
-        self.validation = SpeechData(cache, "validation", recipe.features, recipe.data)
+        self.train_data, self.validation = (
+            SpeechData(cache, split, recipe.features, recipe.data, waveforms=True)
+            for split in ("train", "validation")
+        )
         self.noise = load_noise(cache, recipe.features, recipe.data)
+        self.log_mel = LogMel(recipe.features).to(device)
 
     def add_gradients(self, step: int, generator: np.random.Generator) -> dict[str, float]:
         """Gradients of random segments."""
@@ -101,13 +111,22 @@ class DenoiserTask:
     def _mixed(
         self, data: SpeechData, clips: np.ndarray, generator: np.random.Generator
     ) -> tuple[Tensor, Tensor]:
-        """Noisy and clean mels `(batch, n_mels, frames)`."""
+        """Noisy and clean mels `(batch, n_mels, frames)`, at the level of the noisy ones."""
         config, frames = self.recipe.noise, self.recipe.data.segment_frames
-        clean = data.cut(generator, clips, frames).log_mel.to(self.device)
-        recorded = cut_noise(self.noise, generator, clean)
-        noise = draw_noise(clean, config.made_up_share, config.babble_share, recorded)
+        segments, waveform = data.cut_with_waveform(generator, clips, frames)
+        dry, waveform = segments.log_mel.to(self.device), waveform.to(self.device)
+        rate = self.recipe.features.sample_rate
+        rooms = draw_rooms(len(clips), self.recipe.rooms, rate)
+        chosen = torch.rand(len(clips), 1, 1, device=self.device) < config.room_share
+        echoing, clean = (
+            torch.where(chosen, heard_in_rooms(waveform, response, self.log_mel), dry)
+            for response in (rooms, early_part(rooms, rate))
+        )
+        recorded = cut_noise(self.noise, generator, dry)
+        noise = draw_noise(echoing, config.made_up_share, config.babble_share, recorded)
         low, high = config.snr_db
         snr_db = low + (high - low) * torch.rand(len(clips), 1, 1, device=self.device)
-        # clips are heard at one level, noise included
-        louder = 0.5 * (1 + 10 ** (-snr_db / 10)).log()
-        return mix_noise(clean, noise, snr_db) - louder, clean - louder
+        noisy = mix_noise(echoing, noise, snr_db)
+        # clips are heard at one level, noise and echoes included
+        levelled = at_the_level_of(dry, noisy)
+        return levelled, clean + (levelled - noisy)

@@ -20,7 +20,7 @@ from vc.config import SHIPPED
 from vc.denoise import REFERENCE_EXPONENT
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.speaker_encoder import split_embedding
-from vc.training.degrade import DegradeConfig, at_the_level_of
+from vc.training.degrade import DegradeConfig
 from vc.training.loop import start_from
 from vc.training.student import StudentRecipe, StudentTask
 
@@ -69,10 +69,10 @@ class SpeakerTask(StudentTask):
 
     @torch.no_grad()
     def degrade(
-        self, clean: Tensor, config: DegradeConfig, generator: np.random.Generator
+        self, clean: Tensor, waveform: Tensor, config: DegradeConfig, generator: np.random.Generator
     ) -> Tensor:
-        """Degraded clips as `vc.convert` prepares references: at one level, and denoised."""
-        degraded = at_the_level_of(clean, super().degrade(clean, config, generator))
+        """Degraded clips as `vc.convert` prepares references: denoised, too."""
+        degraded = super().degrade(clean, waveform, config, generator)
         denoised = degraded + REFERENCE_EXPONENT * self.denoiser(degraded)
         return denoised.clamp(min=math.log(self.recipe.features.log_floor))
 

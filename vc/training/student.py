@@ -20,11 +20,13 @@ from torch import Tensor, nn
 
 from vc.checkpoint import load_autoencoder, save_checkpoint
 from vc.config import DataConfig, FeatureConfig, OptimizerConfig, RunConfig
+from vc.features import LogMel
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.training.board import Example
 from vc.training.data import Segments, SpeechData, cut_noise, load_noise
-from vc.training.degrade import DegradeConfig, degrade
+from vc.training.degrade import DegradeConfig, at_the_level_of, degrade
 from vc.training.loop import autocast, make_optimizer, named_autoencoder, start_from
+from vc.training.rooms import RoomConfig, draw_rooms, heard_in_rooms
 
 _NEVER = DegradeConfig(colour=0, room=0, noise=0, hum=0, band=0)
 
@@ -36,6 +38,7 @@ class StudentRecipe:
     features: FeatureConfig = field(default_factory=FeatureConfig)
     autoencoder: str = ""  # checkpoint to learn from, and to start from; the shipped one by default
     degrade: DegradeConfig = field(default_factory=DegradeConfig)
+    rooms: RoomConfig = field(default_factory=RoomConfig)
     data: DataConfig = field(default_factory=lambda: DataConfig(batch_size=24))
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     run: RunConfig = field(default_factory=RunConfig)
@@ -63,9 +66,12 @@ class StudentTask(ABC):
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.modules: dict[str, nn.Module] = {"autoencoder": self.model, "average": self.average}
         self.optimizers = {"autoencoder": make_optimizer(parameters, recipe.optimizer)}
-        self.train_data = SpeechData(cache, "train", recipe.features, recipe.data)
-        self.validation = SpeechData(cache, "validation", recipe.features, recipe.data)
+        self.train_data, self.validation = (
+            SpeechData(cache, split, recipe.features, recipe.data, waveforms=True)
+            for split in ("train", "validation")
+        )
         self.noise = load_noise(cache, recipe.features, recipe.data)
+        self.log_mel = LogMel(recipe.features).to(device)
 
     def make_student(self) -> Autoencoder:
         """The teacher's twin; no part of it learns yet."""
@@ -90,17 +96,34 @@ class StudentTask(ABC):
         """What is decoded for an example: the student's part of degraded clips, the rest clean."""
 
     def degrade(
-        self, clean: Tensor, config: DegradeConfig, generator: np.random.Generator
+        self, clean: Tensor, waveform: Tensor, config: DegradeConfig, generator: np.random.Generator
     ) -> Tensor:
-        """Clips `(batch, n_mels, frames)` as the student is given them."""
+        """Clips as the student is given them, at one level, as in `vc.convert`.
+
+        Args:
+            clean: `(batch, n_mels, frames)`.
+            waveform: of the same clips, `(batch, frames * hop_length)`.
+            config: what happens to them.
+            generator: picks the noise.
+
+        Returns:
+            `(batch, n_mels, frames)`.
+        """
         noise = cut_noise(self.noise, generator, clean)
-        return degrade(clean, config, self.recipe.features, noise)
+        echoing = None
+        if config.room > 0:
+            rate = self.recipe.features.sample_rate
+            rooms = draw_rooms(len(waveform), self.recipe.rooms, rate)
+            echoing = heard_in_rooms(waveform, rooms, self.log_mel)
+        heard = degrade(clean, config, self.recipe.features, noise, echoing)
+        return at_the_level_of(clean, heard)
 
     def add_gradients(self, step: int, generator: np.random.Generator) -> dict[str, float]:
         """Gradients of random segments."""
         clips = self.train_data.draw_clips(generator, self.recipe.data.batch_size)
-        clean = self._cut(self.train_data, generator, clips).log_mel
-        degraded = self.degrade(clean, self.recipe.degrade, generator)
+        piece, waveform = self._cut(self.train_data, generator, clips)
+        clean = piece.log_mel
+        degraded = self.degrade(clean, waveform, self.recipe.degrade, generator)
         with autocast(self.device, self.recipe.run):
             losses = self.losses(self.model, clean, degraded)
         weights = self.recipe.loss
@@ -115,8 +138,9 @@ class StudentTask(ABC):
             torch.manual_seed(0)
             generator = np.random.default_rng(0)
             clips = np.arange(len(self.validation.utterances))[: self.recipe.data.validation_clips]
-            clean = self._cut(self.validation, generator, clips).log_mel
-            losses = self.losses(self.average, clean, self.degrade(clean, config, generator))
+            piece, waveform = self._cut(self.validation, generator, clips)
+            degraded = self.degrade(piece.log_mel, waveform, config, generator)
+            losses = self.losses(self.average, piece.log_mel, degraded)
             figures |= {f"{k}_{name}": float(v) for k, v in losses.items()}
         return figures
 
@@ -130,8 +154,8 @@ class StudentTask(ABC):
         """A held-out piece, degraded, as it is rebuilt from what teacher and student hear."""
         torch.manual_seed(0)
         generator = np.random.default_rng(0)
-        piece = self._cut(self.validation, generator, np.array([0]))
-        degraded = self.degrade(piece.log_mel, self.recipe.degrade, generator)
+        piece, waveform = self._cut(self.validation, generator, np.array([0]))
+        degraded = self.degrade(piece.log_mel, waveform, self.recipe.degrade, generator)
         examples = [Example(f"{self.kind}/clean", piece.log_mel[0])]
         for name, model in {"teacher": self.teacher, "student": self.average}.items():
             latent = self.latent(model, piece.log_mel, degraded)
@@ -148,5 +172,9 @@ class StudentTask(ABC):
         for name in self.happens:
             yield name, replace(_NEVER, **{name: 1.0})  # type: ignore[arg-type]
 
-    def _cut(self, data: SpeechData, generator: np.random.Generator, clips: np.ndarray) -> Segments:
-        return data.cut(generator, clips, self.recipe.data.segment_frames).to(self.device)
+    def _cut(
+        self, data: SpeechData, generator: np.random.Generator, clips: np.ndarray
+    ) -> tuple[Segments, Tensor]:
+        frames = self.recipe.data.segment_frames
+        segments, waveform = data.cut_with_waveform(generator, clips, frames)
+        return segments.to(self.device), waveform.to(self.device)
