@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import vc.convert
 import vc.denoise
 from tests.conftest import EXAMPLES, make_voice
 from vc.audio import Audio, active_level_db, read_audio, resample, write_audio
@@ -18,6 +20,8 @@ from vc.errors import CheckpointError
 from vc.features import mel_centres_hz
 from vc.model.denoiser import denoising_loss
 from vc.model.speaker_encoder import split_embedding
+from vc.pitch import estimate_f0
+from vc.training.rooms import RoomConfig, draw_rooms, early_part, play
 
 
 def snr_db(waveform: np.ndarray, clean: np.ndarray) -> float:
@@ -54,6 +58,38 @@ def test_noise_of_a_reference_does_not_become_part_of_the_voice(
     monkeypatch.setattr(shipped, "denoiser", None)
     as_it_is = shipped.voice(noisy).speaker_embedding
     assert (denoised - voice).norm() < 0.8 * (as_it_is - voice).norm()
+
+
+def test_a_room_is_taken_out_of_a_clip(shipped: Converter) -> None:
+    clean = read_audio(EXAMPLES / "source.flac").waveform
+    torch.manual_seed(0)
+    room = draw_rooms(1, RoomConfig(reverberation_s=(0.6, 0.6), echo_db=(0.0, 0.0)), 16_000)
+    dry = torch.from_numpy(clean)[None]
+    with_early, echoing = (play(dry, part)[0].numpy() for part in (early_part(room, 16_000), room))
+    cleaned = shipped.denoise(Audio(echoing, 16_000)).waveform
+    assert snr_db(cleaned, with_early) > snr_db(echoing, with_early) + 1
+    ends = slice(-4_000, None)  # nobody speaks any more
+    assert np.abs(cleaned[ends]).mean() < 0.5 * np.abs(echoing[ends]).mean()
+
+
+def test_pitch_is_read_from_a_source_without_its_noise(
+    shipped: Converter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noisy, clean = noisy_clip(0.05)
+    voice = shipped.voice(read_audio(EXAMPLES / "reference.flac"))
+    heard = []
+
+    def listening(waveform: np.ndarray, *given: Any) -> np.ndarray:
+        heard.append(waveform)
+        return estimate_f0(waveform, *given)
+
+    monkeypatch.setattr(vc.convert, "estimate_f0", listening)
+    shipped.convert(Audio(noisy, 16_000), voice)
+    monkeypatch.setattr(shipped, "denoiser", None)
+    shipped.convert(Audio(noisy, 16_000), voice)
+    quiet, as_it_is = (shipped._level(waveform) for waveform in heard)
+    clean = shipped._level(clean)
+    assert snr_db(quiet, clean) > snr_db(as_it_is, clean) + 4
 
 
 def test_a_reference_over_a_telephone_gives_a_voice_with_all_its_bands(shipped: Converter) -> None:

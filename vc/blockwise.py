@@ -6,7 +6,7 @@ norms use. Only then is the result made, block by block. Each block is computed 
 context on both sides as the networks see, the F0 track's phase and the noise go on from block to
 block, and only the middle is kept: there is no seam to hide, so nothing is cross-faded.
 
-What is too long for memory waits in unnamed scratch files (`Rows`), about 0.8 GB an hour; memory
+What is too long for memory waits in unnamed scratch files (`Rows`), about 1 GB an hour; memory
 holds one block, and pitch and level of each frame (2 MB an hour).
 """
 
@@ -127,8 +127,7 @@ def convert_file(
         voice = converter.towards(voice, beginning, strength)
     with _LongConversion(converter, output.parent, progress) as work:
         work.listen(read_blocks(source, BLOCK_S), f"source {source}")
-        if denoise:
-            work.denoise()
+        work.denoise(everywhere=denoise)
         rate = writable_rate(output, sample_rate or work.source_rate)
         try:
             work.synthesize(voice, pitch)
@@ -164,8 +163,7 @@ def convert_waveform(
     )
     with _LongConversion(converter, None, progress) as work:
         work.listen(blocks, "source")
-        if denoise:
-            work.denoise()
+        work.denoise(everywhere=denoise)
         work.synthesize(voice, pitch)
         converted = np.empty(work.result_samples(sample_rate), np.float32)
         done = 0
@@ -224,6 +222,19 @@ def _spans(total: int, length: int, context: int) -> Iterator[_Span]:
         yield _Span(max(0, start - context), start, stop, min(total, stop + context))
 
 
+@dataclass(frozen=True)
+class _Levelled:
+    """A waveform at the model's rate, brought to its level when it is read."""
+
+    rows: Rows
+    gain: float = 1.0
+    peak: float = 0.0  # largest deviation from the mean, at that level
+
+    def read(self, start: int, stop: int) -> Waveform:
+        """Some of the samples."""
+        return (self.rows.read(start, stop) * self.gain).astype(np.float32)
+
+
 class _LongConversion:
     """One long conversion: `listen`, then `synthesize`, then `result`.
 
@@ -243,9 +254,10 @@ class _LongConversion:
         # whole content frames
         self.block_frames = stride * max(1, round(BLOCK_S * self.features.frame_rate / stride))
         self.source_rate, self.source_samples = 0, 0
-        self.level_db, self.gain, self.peak = 0.0, 1.0, 0.0
+        self.level_db = 0.0
         self._open = ExitStack()
         self.waveform = self._rows(1)  # source at the model's rate, as read
+        self.heard = self.quiet = _Levelled(self.waveform)  # what content and pitch are read from
         self.converted = self._rows(1)  # result at the model's rate
 
     def __enter__(self) -> _LongConversion:
@@ -301,23 +313,30 @@ class _LongConversion:
         self.level_db = original.active_level_db()
         check_activity(name, self.level_db, original.speech_s(), MIN_SPEECH_S)
         gain_db = self.features.level_db - at_model_rate.active_level_db()
-        self.gain = 10 ** (gain_db / 20) if np.isfinite(gain_db) else 1.0
-        self.peak = self.gain * extent.peak
+        gain = 10 ** (gain_db / 20) if np.isfinite(gain_db) else 1.0
+        self.heard = self.quiet = _Levelled(self.waveform, gain, gain * extent.peak)
         self.progress(_LISTEN)
 
-    def denoise(self) -> None:
-        """After `listen`: take the noise out of the source.
+    def denoise(self, everywhere: bool) -> None:
+        """After `listen`: take the noise out of what pitch is read from, as `Converter.convert`.
+
+        Args:
+            everywhere: content is read from that, too.
 
         Raises:
-            CheckpointError: the model has no denoiser.
+            CheckpointError: asked for everywhere, and the model has no denoiser.
         """
-        denoiser = self.converter.need_denoiser()
+        if not everywhere and self.converter.denoiser is None:
+            return
         cleaned, extent = self._rows(1), _Extent()
-        for block in clean_blocks(denoiser, self._levelled, len(self.waveform)):
+        for block in clean_blocks(
+            self.converter.need_denoiser(), self.heard.read, len(self.waveform)
+        ):
             cleaned.append(block)
             extent.push(block)
-        self.waveform.close()
-        self.waveform, self.gain, self.peak = cleaned, 1.0, extent.peak
+        self.quiet = _Levelled(cleaned, peak=extent.peak)
+        if everywhere:
+            self.heard = self.quiet
 
     def synthesize(self, voice: Voice, pitch: Pitch) -> None:
         """All other passes: pitch and mel, content layer by layer, then the result."""
@@ -375,26 +394,17 @@ class _LongConversion:
         f0_context = round(_F0_CONTEXT_S * self.features.frame_rate)
         track, levels = [], []
         for span in _spans(frames, self.block_frames, f0_context):
-            waveform = self._samples(span.low, span.high)
-            f0 = estimate_f0(waveform, self.features, self.peak)
+            waveform = self.quiet.read(span.low * hop, span.high * hop)
+            f0 = estimate_f0(waveform, self.features, self.quiet.peak)
             track.append(f0[span.start - span.low : span.stop - span.low])
             low = max(span.low, span.start - mel_context)
-            waveform = self._samples(low, min(span.high, span.stop + mel_context))
+            waveform = self.heard.read(low * hop, min(span.high, span.stop + mel_context) * hop)
             mel = self.converter.log_mel(self.converter._tensor(waveform))
             mel = mel[..., span.start - low : span.stop - low]
             levels.append(frame_levels(self.model.normalize(mel)))
             log_mel.append(_numpy(mel))
             self._report(_LISTEN, _ANALYSE, span.stop / frames)
         return np.concatenate(track), torch.cat(levels, dim=-1)
-
-    def _samples(self, first_frame: int, last_frame: int) -> Waveform:
-        """Samples below some frames, at the model's level."""
-        hop = self.features.hop_length
-        return self._levelled(first_frame * hop, last_frame * hop)
-
-    def _levelled(self, start: int, stop: int) -> Waveform:
-        """Samples of the source at the model's rate and level."""
-        return (self.waveform.read(start, stop) * self.gain).astype(np.float32)
 
     def _encode_content(self, log_mel: Rows, counted: Tensor) -> Rows:
         """`Autoencoder.encode_content`, one layer of the whole file after the other.

@@ -136,8 +136,8 @@ class Converter:
             progress: called with the share done, 0 to 1.
             strength: how far to go from the source's own voice (0) to the references' (1); a
                 pitch that is matched goes as far.
-            denoise: take background noise out of the source first; references are always
-                heard without theirs.
+            denoise: take background noise and echoes out of the source first; its pitch and the
+                references are always heard without them.
 
         Returns:
             As long as the source (to the sample, at the source's rate) and as loud.
@@ -165,11 +165,12 @@ class Converter:
                 )
         progress(0.1)
         rate = self.features.sample_rate
-        waveform = self._levelled(original)
-        if denoise:
-            waveform = self._clean(waveform)
+        waveform = quiet = self._levelled(original)
+        if denoise or self.denoiser is not None:
+            quiet = self._clean(waveform)
         with torch.inference_mode():
-            converted = self._convert(waveform, voice, pitch, progress)
+            heard = quiet if denoise else waveform
+            converted = self._convert(heard, quiet, voice, pitch, progress)
         target_rate = sample_rate or original.sample_rate
         converted = resample(converted, rate, target_rate)
         converted = fit_length(
@@ -396,15 +397,15 @@ class Converter:
         """The same stretch of a reference clip as it was recorded, and as it is listened to."""
         recorded = cleaned = self._levelled(audio)
         if self.denoiser is not None:
-            cleaned = self._clean(recorded, REFERENCE_EXPONENT)
+            cleaned = self._level(self._clean(recorded, REFERENCE_EXPONENT))
         span = speech_span(cleaned, self.features.sample_rate)
         return recorded[span], cleaned[span]
 
     def _convert(
-        self, waveform: Waveform, voice: Voice, pitch: Pitch, progress: Progress
+        self, waveform: Waveform, quiet: Waveform, voice: Voice, pitch: Pitch, progress: Progress
     ) -> Waveform:
-        """Convert `(samples,)` at the model's rate."""
-        f0 = estimate_f0(waveform, self.features)
+        """Convert `(samples,)` at the model's rate; pitch is read from it without its noise."""
+        f0 = estimate_f0(quiet, self.features)
         voiced = self._tensor((f0 > 0).astype(np.float32))
         log_f0 = self._tensor(interpolate_log_f0(moved_f0(f0, voice, pitch)))
         progress(0.3)

@@ -20,7 +20,7 @@ from vc.config import SHIPPED
 from vc.denoise import REFERENCE_EXPONENT
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.speaker_encoder import split_embedding
-from vc.training.degrade import DegradeConfig
+from vc.training.degrade import DegradeConfig, at_the_level_of
 from vc.training.loop import start_from
 from vc.training.student import StudentRecipe, StudentTask
 
@@ -71,10 +71,11 @@ class SpeakerTask(StudentTask):
     def degrade(
         self, clean: Tensor, waveform: Tensor, config: DegradeConfig, generator: np.random.Generator
     ) -> Tensor:
-        """Degraded clips as `vc.convert` prepares references: denoised, too."""
+        """Degraded clips as `vc.convert` prepares references: denoised, and levelled again."""
         degraded = super().degrade(clean, waveform, config, generator)
         denoised = degraded + REFERENCE_EXPONENT * self.denoiser(degraded)
-        return denoised.clamp(min=math.log(self.recipe.features.log_floor))
+        levelled = at_the_level_of(clean, denoised)
+        return levelled.clamp(min=math.log(self.recipe.features.log_floor))
 
     def losses(self, model: Autoencoder, clean: Tensor, degraded: Tensor) -> dict[str, Tensor]:
         """Differences of each part of the embeddings; see `StudentTask.losses`."""
