@@ -23,6 +23,7 @@ EXAMPLES = Path(__file__).parent.parent / "vc" / "examples"
 TINY_AUTOENCODER = AutoencoderConfig(
     width=32,
     content_blocks=2,
+    content_kernel=9,
     content_dim=4,
     content_stride=2,
     content_coefficients=40,

@@ -383,6 +383,26 @@ def test_content_learns_to_hear_through_noise_and_nothing_else_changes(
     assert {name.split(".")[0] for name in learnt} == {"content_encoder", "vocal_tract_encoder"}
 
 
+def test_a_content_encoder_that_looks_at_more_frames_begins_as_its_teacher(
+    cache: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    save_checkpoint(Autoencoder(TINY_AUTOENCODER, FeatureConfig()), tmp_path, 0, {})
+    kernel = TINY_AUTOENCODER.content_kernel + 8
+    recipe = ContentRecipe(
+        autoencoder=str(tmp_path), content_kernel=kernel, data=DATA, run=replace(RUN, steps=1)
+    )
+    task = ContentTask(recipe, cache, CPU)
+    assert task.validate()["content_clean"] < 1e-6
+    task.export(tmp_path / "student", 1, {})
+    student = load_autoencoder(tmp_path / "student")
+    assert student.config == replace(TINY_AUTOENCODER, content_kernel=kernel)
+    assert student.content_encoder.blocks[0].depthwise.weight.shape[-1] == kernel
+    one_step(task, 0)
+    block = task.model.content_encoder.blocks[0]
+    assert block.depthwise.weight[..., 0].abs().max() > 0  # it looks at all of them
+
+
 def test_a_speaker_encoder_learns_to_hear_through_telephones_and_nothing_else_changes(
     cache: Path, tmp_path: Path
 ) -> None:

@@ -436,8 +436,10 @@ class _LongConversion:
             mel = normalize(mel)
             return encoder.look(instance_norm(mel, statistics=whole) if whole else mel)
 
-        radius = config.kernel_size // 2
-        x = self._mapped(log_mel, embed, config.width, radius, config.content_stride)
+        radius = config.content_kernel // 2
+        x = self._mapped(
+            log_mel, embed, config.width, config.kernel_size // 2, config.content_stride
+        )
         counted = counted[..., :: config.content_stride]
         finished()
         for block in encoder.blocks:

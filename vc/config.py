@@ -89,8 +89,9 @@ class AutoencoderConfig:
     n_mels: int = 80
     width: int = 256  # channels inside content encoder and decoder
     expansion: int = 3  # inner width of a block, in multiples of its width
-    kernel_size: int = 7  # frames each block looks at
+    kernel_size: int = 7  # frames each layer looks at
     content_blocks: int = 4
+    content_kernel: int = 7  # the same, of these blocks
     content_dim: int = 96
     content_stride: int = 1  # mel frames per content frame
     tract_width: int = 128  # of the encoder of vocal tracts; 0: content is read as clips are
@@ -123,8 +124,10 @@ class AutoencoderConfig:
         depths = ("content_blocks", "speaker_blocks", "decoder_blocks", "tract_blocks")
         _require_sizes(self, "autoencoder", _DEEPEST, *depths, least=0)
         _require_sizes(self, "autoencoder", 512, "n_mels")
-        _require_sizes(self, "autoencoder", 255, "expansion", "kernel_size", "content_stride")
+        kernels = ("kernel_size", "content_kernel")
+        _require_sizes(self, "autoencoder", 255, "expansion", "content_stride", *kernels)
         _require(self.kernel_size % 2 == 1, "autoencoder: kernel_size must be odd")
+        _require(self.content_kernel % 2 == 1, "autoencoder: content_kernel must be odd")
         _require(
             0 <= self.content_coefficients <= self.n_mels,
             "autoencoder: content_coefficients must be in 0..n_mels",

@@ -318,8 +318,8 @@ class _Mouth:
             )
             for usual in load_usual(converter.folder / USUAL_FILE, converter.model_sha256)
         ]
-        radius = config.kernel_size // 2
-        reach = (config.content_blocks + 1 + config.decoder_blocks) * radius + 3
+        heard = config.content_blocks * (config.content_kernel // 2)
+        reach = heard + (1 + config.decoder_blocks) * (config.kernel_size // 2) + 3
         self.spoken_reach = vocoder.context
         reach = max(reach, self.spoken_reach)
         self.reach = BLOCK * -(-reach // BLOCK)  # windows begin at whole blocks, as strides do

@@ -28,7 +28,7 @@ class ContentEncoder(nn.Module):
             padding=config.kernel_size // 2,
         )
         self.blocks = nn.ModuleList(
-            ConvNeXtBlock(config.width, config.expansion, config.kernel_size, config.block_norm)
+            ConvNeXtBlock(config.width, config.expansion, config.content_kernel, config.block_norm)
             for _ in range(config.content_blocks)
         )
         self.project = nn.Conv1d(config.width, config.content_dim, 1)

@@ -1,16 +1,18 @@
 """Training task of a content encoder that hears through noise, rooms and telephones.
 
 Neither decoder nor speaker encoder is touched, so on clean speech the model stays what it was,
-nearly; see `vc.training.student`.
+nearly; see `vc.training.student`. Echoes last longer than sounds, so a student may look at more
+frames than its teacher did; what it sees beside them counts for nothing until it has learnt to.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.layers import instance_norm
@@ -32,6 +34,7 @@ class ContentRecipe(StudentRecipe):
     """Everything that one training run of a content encoder is made of."""
 
     loss: ContentLossConfig = field(default_factory=ContentLossConfig)
+    content_kernel: int = 0  # of the student; 0: the teacher's
 
 
 class _Heard(NamedTuple):
@@ -45,6 +48,17 @@ class ContentTask(StudentTask):
     """See `vc.training.student`."""
 
     kind = "content"
+
+    def make_student(self) -> Autoencoder:
+        """The teacher's twin, which may look at more frames."""
+        kernel = self.recipe.content_kernel or self.teacher.config.content_kernel
+        config = replace(self.teacher.config, content_kernel=kernel)
+        student = Autoencoder(config, self.teacher.features).to(self.device).eval()
+        for name, value in self.teacher.state_dict().items():
+            ours = student.state_dict()[name]
+            wider = ours.shape[-1] - value.shape[-1] if value.dim() else 0
+            ours.copy_(functional.pad(value, (wider // 2, wider // 2)) if wider else value)
+        return student.requires_grad_(False)
 
     def learning(self, model: Autoencoder) -> list[nn.Module]:
         """The content encoder and the ear for vocal tracts."""
