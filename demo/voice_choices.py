@@ -39,7 +39,7 @@ def voice_choices() -> VoiceChoices:
             )
             denoise = gr.Checkbox(
                 label="Denoise the source first",
-                info="Takes background noise out; references are always heard without theirs.",
+                info="Takes noise and echoes out; references are always heard without theirs.",
             )
     pitch.change(
         lambda choice: gr.update(visible=choice == SHIFT),

@@ -34,7 +34,7 @@ TINY_AUTOENCODER = AutoencoderConfig(
     decoder_blocks=2,
 )
 TINY_VOCODER = VocoderConfig(width=32, blocks=1, corrections=1)
-TINY_DENOISER = DenoiserConfig(width=16, blocks=1)
+TINY_DENOISER = DenoiserConfig(width=16, blocks=1, block_kernel=9)
 
 
 @pytest.fixture

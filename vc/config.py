@@ -219,16 +219,18 @@ class DenoiserConfig:
     n_mels: int = 80
     width: int = 128
     expansion: int = 3
-    kernel_size: int = 7
+    kernel_size: int = 7  # frames the first layer looks at
     blocks: int = 6
+    block_kernel: int = 7  # frames each block looks at
     max_reduction_db: float = 30.0  # what sounds like noise is turned down by at most so much
 
     def __post_init__(self) -> None:
         _require_sizes(self, "denoiser", _WIDEST, "width")
         _require_sizes(self, "denoiser", _DEEPEST, "blocks", least=0)
         _require_sizes(self, "denoiser", 512, "n_mels")
-        _require_sizes(self, "denoiser", 255, "expansion", "kernel_size")
+        _require_sizes(self, "denoiser", 255, "expansion", "kernel_size", "block_kernel")
         _require(self.kernel_size % 2 == 1, "denoiser: kernel_size must be odd")
+        _require(self.block_kernel % 2 == 1, "denoiser: block_kernel must be odd")
         _require(
             0 < self.max_reduction_db <= 1_000, "denoiser: max_reduction_db must be in 0..1000"
         )

@@ -258,7 +258,7 @@ class Converter:
         return load_normality(self.folder / NORMALITY_FILE, self.model_sha256)
 
     def denoise(self, clip: Clip) -> Audio:
-        """Take the background noise out of a clip; nothing else is changed below 8 kHz.
+        """Take background noise and echoes out of a clip; nothing else is changed below 8 kHz.
 
         Args:
             clip: a file or `Audio`.

@@ -1,4 +1,4 @@
-"""Take noise out of a waveform: the denoiser's gains over its short-time spectrum, phase kept."""
+"""Take noise and echoes out of a waveform: gains over its short-time spectrum, phase kept."""
 
 from __future__ import annotations
 

@@ -30,6 +30,7 @@ SPREAD = 1.15  # of draws beside that of speakers: what is decoded differs less 
 LIKENESS = 0.8  # correlation of a voice's coordinates with those of the voice it is to be like
 
 FloatArray = npt.NDArray[np.float32]
+_HALF = ("components", "details")  # what is kept in half precision, as weights are
 
 
 @dataclass(frozen=True)
@@ -100,8 +101,10 @@ def fit_prior(vectors: FloatArray, dims: int, details: FloatArray) -> VoicePrior
 
 def save_prior(path: Path, prior: VoicePrior, model_sha256: str) -> None:
     """Write a prior beside the model it belongs to, whole or not at all."""
-    tensors = {name: np.ascontiguousarray(value, np.float32) for name, value in vars(prior).items()}
-    tensors["details"] = tensors["details"].astype(np.float16)  # as in a voice file
+    tensors = {
+        name: np.ascontiguousarray(value, np.float16 if name in _HALF else np.float32)
+        for name, value in vars(prior).items()
+    }
     write_bytes(path, save(tensors, {"model": model_sha256}))
 
 

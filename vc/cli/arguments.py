@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vc.convert import Pitch
 
 EXIT_SOME_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
-DENOISE = "take background noise out of the source first"
+DENOISE = "take background noise and echoes out of the source first"
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 

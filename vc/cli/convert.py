@@ -89,7 +89,7 @@ def _convert(options: argparse.Namespace) -> int:
 
 def add_denoise(commands: Commands) -> None:
     """Describe `vc denoise`."""
-    denoise = commands.add_parser("denoise", help="take background noise out of a clip")
+    denoise = commands.add_parser("denoise", help="take background noise and echoes out of a clip")
     denoise.add_argument("source", type=Path, help="the clip")
     denoise.add_argument("-o", "--output", type=Path, required=True, help="WAV, FLAC, Ogg, ...")
     add_checkpoint(denoise)

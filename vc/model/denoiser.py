@@ -35,7 +35,7 @@ class Denoiser(nn.Module):
             2 * config.n_mels, config.width, config.kernel_size, padding=config.kernel_size // 2
         )
         self.blocks = nn.ModuleList(
-            ConvNeXtBlock(config.width, config.expansion, config.kernel_size)
+            ConvNeXtBlock(config.width, config.expansion, config.block_kernel)
             for _ in range(config.blocks)
         )
         self.norm = ChannelNorm(config.width)
@@ -53,7 +53,8 @@ class Denoiser(nn.Module):
     @property
     def context_frames(self) -> int:
         """Frames on either side that a frame's gain depends on, but for the noise floor."""
-        return (self.config.blocks + 1) * (self.config.kernel_size // 2)
+        config = self.config
+        return config.kernel_size // 2 + config.blocks * (config.block_kernel // 2)
 
 
 def denoising_loss(log_gain: Tensor, noisy: Tensor, clean: Tensor, exponent: float = 0.3) -> Tensor:

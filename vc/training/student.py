@@ -73,9 +73,9 @@ class StudentTask(ABC):
         self.noise = load_noise(cache, recipe.features, recipe.data)
         self.log_mel = LogMel(recipe.features).to(device)
 
+    @abstractmethod
     def make_student(self) -> Autoencoder:
-        """The teacher's twin; no part of it learns yet."""
-        return copy.deepcopy(self.teacher)
+        """The teacher's twin, perhaps with more in it; no part of it learns yet."""
 
     @abstractmethod
     def learning(self, model: Autoencoder) -> list[nn.Module]:
