@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,6 @@ EXAMPLES = Path(__file__).parent.parent / "vc" / "examples"
 TINY_AUTOENCODER = AutoencoderConfig(
     width=32,
     content_blocks=2,
-    content_kernel=9,
     content_dim=4,
     content_stride=2,
     content_coefficients=40,
@@ -53,7 +53,8 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny")
     torch.manual_seed(0)
     features = FeatureConfig()
-    save_checkpoint(Autoencoder(TINY_AUTOENCODER, features), folder / "autoencoder", 1, {})
+    config = replace(TINY_AUTOENCODER, content_kernel=9)  # as what ships, not kernel_size
+    save_checkpoint(Autoencoder(config, features), folder / "autoencoder", 1, {})
     save_checkpoint(SourceFilterVocoder(TINY_VOCODER, features), folder / "vocoder", 1, {})
     save_checkpoint(Denoiser(TINY_DENOISER, features), folder / "denoiser", 1, {})
     autoencoder = load_autoencoder(folder / "autoencoder")
