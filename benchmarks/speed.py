@@ -35,6 +35,7 @@ import vc
 from vc.audio import Audio, normalize_level, read_audio, resample, write_audio
 from vc.blockwise import convert_file
 from vc.convert import Converter
+from vc.denoise import clean_waveform
 from vc.model.autoencoder import Latent
 from vc.pitch import estimate_f0, interpolate_log_f0
 from vc.stream import stream_clip
@@ -137,6 +138,7 @@ def time_ours(seconds: float, folder: Path) -> dict[str, float]:
             features.sample_rate,
             FILE_RATE,
         ),
+        "denoiser, for the pitch": lambda: clean_waveform(converter.need_denoiser(), waveform),
         "F0": lambda: estimate_f0(waveform, features),
         "log-mel": lambda: converter.log_mel(samples),
         "content encoder": lambda: model.encode_content(log_mel),
