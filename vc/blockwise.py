@@ -328,10 +328,9 @@ class _LongConversion:
         """
         if not everywhere and self.converter.denoiser is None:
             return
+        denoiser = self.converter.need_denoiser()
         cleaned, extent = self._rows(1), _Extent()
-        for block in clean_blocks(
-            self.converter.need_denoiser(), self.heard.read, len(self.waveform)
-        ):
+        for block in clean_blocks(denoiser, self.heard.read, len(self.waveform)):
             cleaned.append(block)
             extent.push(block)
         self.quiet = _Levelled(cleaned, peak=extent.peak)
@@ -436,12 +435,11 @@ class _LongConversion:
             mel = normalize(mel)
             return encoder.look(instance_norm(mel, statistics=whole) if whole else mel)
 
-        radius = config.content_kernel // 2
-        x = self._mapped(
-            log_mel, embed, config.width, config.kernel_size // 2, config.content_stride
-        )
+        radius = config.kernel_size // 2
+        x = self._mapped(log_mel, embed, config.width, radius, config.content_stride)
         counted = counted[..., :: config.content_stride]
         finished()
+        radius = config.content_kernel // 2
         for block in encoder.blocks:
             assert isinstance(block, ConvNeXtBlock)
             of_block = None

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from vc.config import AutoencoderConfig
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.layers import instance_norm
 from vc.training.student import StudentRecipe, StudentTask
@@ -49,16 +49,10 @@ class ContentTask(StudentTask):
 
     kind = "content"
 
-    def make_student(self) -> Autoencoder:
-        """The teacher's twin, which may look at more frames."""
+    def student_config(self) -> AutoencoderConfig:
+        """The teacher's, but for the frames that its content encoder looks at."""
         kernel = self.recipe.content_kernel or self.teacher.config.content_kernel
-        config = replace(self.teacher.config, content_kernel=kernel)
-        student = Autoencoder(config, self.teacher.features).to(self.device).eval()
-        for name, value in self.teacher.state_dict().items():
-            ours = student.state_dict()[name]
-            wider = ours.shape[-1] - value.shape[-1] if value.dim() else 0
-            ours.copy_(functional.pad(value, (wider // 2, wider // 2)) if wider else value)
-        return student.requires_grad_(False)
+        return replace(self.teacher.config, content_kernel=kernel)
 
     def learning(self, model: Autoencoder) -> list[nn.Module]:
         """The content encoder and the ear for vocal tracts."""

@@ -16,12 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from vc.checkpoint import load_denoiser
-from vc.config import SHIPPED
+from vc.config import SHIPPED, AutoencoderConfig
 from vc.denoise import REFERENCE_EXPONENT
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.speaker_encoder import split_embedding
 from vc.training.degrade import DegradeConfig, at_the_level_of
-from vc.training.loop import start_from
 from vc.training.student import StudentRecipe, StudentTask
 
 
@@ -54,14 +53,10 @@ class SpeakerTask(StudentTask):
         self.denoiser = load_denoiser(folder).to(device).requires_grad_(False)
         super().__init__(recipe, cache, device)
 
-    def make_student(self) -> Autoencoder:
-        """The teacher's twin, which can also repair mean and spread."""
+    def student_config(self) -> AutoencoderConfig:
+        """The teacher's, and the repair of mean and spread."""
         repairs = self.teacher.config.speaker_statistics
-        config = replace(self.teacher.config, speaker_repair=repairs)
-        student = Autoencoder(config, self.teacher.features).to(self.device).eval()
-        new = repairs and not self.teacher.config.speaker_repair
-        start_from(student, self.teacher, ("speaker_encoder.repair",) if new else ())
-        return student.requires_grad_(False)
+        return replace(self.teacher.config, speaker_repair=repairs)
 
     def learning(self, model: Autoencoder) -> list[nn.Module]:
         """The speaker encoder."""

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from vc.checkpoint import load_autoencoder, save_checkpoint
-from vc.config import DataConfig, FeatureConfig, OptimizerConfig, RunConfig
+from vc.config import AutoencoderConfig, DataConfig, FeatureConfig, OptimizerConfig, RunConfig
 from vc.features import LogMel
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.training.board import Example
@@ -73,9 +74,21 @@ class StudentTask(ABC):
         self.noise = load_noise(cache, recipe.features, recipe.data)
         self.log_mel = LogMel(recipe.features).to(device)
 
-    @abstractmethod
     def make_student(self) -> Autoencoder:
-        """The teacher's twin, perhaps with more in it; no part of it learns yet."""
+        """The teacher's twin, with what it has more than the teacher; no part of it learns yet.
+
+        Wider kernels begin as the teacher's with zeros around them.
+        """
+        student = Autoencoder(self.student_config(), self.teacher.features).to(self.device).eval()
+        ours = student.state_dict()
+        for name, value in self.teacher.state_dict().items():
+            beside = (ours[name].shape[-1] - value.shape[-1]) // 2 if value.dim() else 0
+            ours[name].copy_(functional.pad(value, (beside, beside)) if beside else value)
+        return student.requires_grad_(False)
+
+    @abstractmethod
+    def student_config(self) -> AutoencoderConfig:
+        """The teacher's sizes, and what the student has more."""
 
     @abstractmethod
     def learning(self, model: Autoencoder) -> list[nn.Module]:
