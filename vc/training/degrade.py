@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from vc.config import FeatureConfig
 from vc.features import mel_centres_hz
-from vc.training.perturb import made_up_noise, mix_noise, random_curve
+from vc.training.perturb import between, made_up_noise, mix_noise, random_curve
 
 _STEEPEST_LOSS = 9.0  # nepers, beyond a telephone's band
 
@@ -53,7 +53,7 @@ def degrade(
     """
     mel = log_mel if in_a_room is None else _sometimes(config.room, in_a_room, log_mel)
     noise = draw_noise(mel, config.made_up_share, config.babble_share, noise_mel)
-    snr_db = _between(mel, config.noise_snr_db)
+    snr_db = between(mel, config.noise_snr_db)
     coloured = mel + random_curve(mel, config.colour_deviation)
     mel = _sometimes(config.colour, coloured, mel)
     mel = _sometimes(config.noise, mix_noise(mel, noise, snr_db), mel)
@@ -90,18 +90,18 @@ def with_hum(log_mel: Tensor, features: FeatureConfig) -> Tensor:
     """Clips with the hum of the mains, 50 or 60 Hz, and its harmonics, some way below the voice."""
     centres = mel_centres_hz(features).to(log_mel.device)[None, :, None]
     mains_hz = 50 + 10 * torch.randint(2, (len(log_mel), 1, 1), device=log_mel.device)
-    level = log_mel.amax(dim=(1, 2), keepdim=True) - _between(log_mel, (1.5, 4.5))
-    fall = _between(log_mel, (0.5, 2.0)) * (centres - mains_hz).clamp(min=0) / 100
+    level = log_mel.amax(dim=(1, 2), keepdim=True) - between(log_mel, (1.5, 4.5))
+    fall = between(log_mel, (0.5, 2.0)) * (centres - mains_hz).clamp(min=0) / 100
     return torch.logaddexp(2 * log_mel, 2 * (level - fall)) / 2
 
 
 def in_a_band(log_mel: Tensor, features: FeatureConfig) -> Tensor:
     """Clips that lack what lies above some frequency, half of them a telephone's 3.4 kHz."""
     centres = mel_centres_hz(features).to(log_mel.device)[None, :, None]
-    telephone = _between(log_mel, (3_000.0, 3_800.0))
-    highest_hz = _sometimes(0.5, telephone, _between(log_mel, (3_000.0, 7_500.0)))
-    lowest_hz = _sometimes(0.5, _between(log_mel, (0.0, 300.0)), torch.zeros_like(highest_hz))
-    above = (centres - highest_hz).clamp(min=0) * _between(log_mel, (0.004, 0.034))
+    telephone = between(log_mel, (3_000.0, 3_800.0))
+    highest_hz = _sometimes(0.5, telephone, between(log_mel, (3_000.0, 7_500.0)))
+    lowest_hz = _sometimes(0.5, between(log_mel, (0.0, 300.0)), torch.zeros_like(highest_hz))
+    above = (centres - highest_hz).clamp(min=0) * between(log_mel, (0.004, 0.034))
     below = (lowest_hz - centres).clamp(min=0) * 0.02
     return log_mel - (above + below).clamp(max=_STEEPEST_LOSS)
 
@@ -117,12 +117,6 @@ def _babble(log_mel: Tensor) -> Tensor:
     """Four other clips of the batch at once, for each of `(batch, n_mels, frames)`."""
     others = torch.stack([log_mel.roll(shift, 0) for shift in range(1, 5)])
     return 0.5 * (2 * others).logsumexp(dim=0)
-
-
-def _between(like: Tensor, limits: tuple[float, ...]) -> Tensor:
-    """A random figure for each clip, `(batch, 1, 1)`."""
-    low, high = limits
-    return low + (high - low) * torch.rand(len(like), 1, 1, device=like.device)
 
 
 def _sometimes(probability: float, changed: Tensor, unchanged: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from vc.training.board import Example
 from vc.training.data import SpeechData, cut_noise, load_noise
 from vc.training.degrade import at_the_level_of, draw_noise
 from vc.training.loop import autocast, make_optimizer, start_from
-from vc.training.perturb import mix_noise
+from vc.training.perturb import between, mix_noise
 from vc.training.rooms import RoomConfig, draw_rooms, early_part, heard_in_rooms
 
 
@@ -124,9 +124,7 @@ class DenoiserTask:
         )
         recorded = cut_noise(self.noise, generator, dry)
         noise = draw_noise(echoing, config.made_up_share, config.babble_share, recorded)
-        low, high = config.snr_db
-        snr_db = low + (high - low) * torch.rand(len(clips), 1, 1, device=self.device)
-        noisy = mix_noise(echoing, noise, snr_db)
+        noisy = mix_noise(echoing, noise, between(dry, config.snr_db))
         # clips are heard at one level, noise and echoes included
         levelled = at_the_level_of(dry, noisy)
         return levelled, clean + (levelled - noisy)

@@ -84,11 +84,21 @@ def random_curve(log_mel: Tensor, deviation: float, knots: int = 6) -> Tensor:
     return curve.transpose(1, 2)
 
 
+def between(like: Tensor, limits: tuple[float, ...]) -> Tensor:
+    """A random figure for each clip of `(batch, n_mels, frames)`, `(batch, 1, 1)`.
+
+    Args:
+        like: the clips.
+        limits: lowest and highest.
+    """
+    low, high = limits
+    return low + (high - low) * torch.rand(len(like), 1, 1, device=like.device)
+
+
 def _add_noise(log_mel: Tensor, config: PerturbConfig, noise_mel: Tensor | None) -> Tensor:
     """Mix in noise at a random ratio."""
     batch = log_mel.shape[0]
-    low, high = config.noise_snr_db
-    snr_db = low + (high - low) * torch.rand(batch, 1, 1, device=log_mel.device)
+    snr_db = between(log_mel, config.noise_snr_db)
     chosen = torch.rand(batch, 1, 1, device=log_mel.device) < config.noise_probability
     if noise_mel is None:
         noise_mel = made_up_noise(log_mel)
