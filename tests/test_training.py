@@ -383,6 +383,26 @@ def test_content_learns_to_hear_through_noise_and_nothing_else_changes(
     assert {name.split(".")[0] for name in learnt} == {"content_encoder", "vocal_tract_encoder"}
 
 
+def test_content_learns_what_its_teacher_hears_in_other_voices(cache: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    save_checkpoint(Autoencoder(TINY_AUTOENCODER, FeatureConfig()), tmp_path, 0, {})
+    recipe = ContentRecipe(
+        autoencoder=str(tmp_path),
+        said_by_others=True,
+        degrade=DegradeConfig(colour=0, room=0, noise=0, hum=0, band=0),
+        data=DATA,
+        run=RUN,
+        optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=1, ema_decay=0.8),
+    )
+    task = ContentTask(recipe, cache, CPU)
+    before = task.validate()
+    assert before["content_clean"] > 0.01  # of unit variance
+    assert before["vocal_tract_clean"] < 1e-6  # who says it is heard as ever
+    for step in range(80):
+        one_step(task, step)
+    assert task.validate()["content_clean"] < 0.7 * before["content_clean"]
+
+
 def test_a_content_encoder_that_looks_at_more_frames_begins_as_its_teacher(
     cache: Path, tmp_path: Path
 ) -> None:

@@ -3,6 +3,11 @@
 Neither decoder nor speaker encoder is touched, so on clean speech the model stays what it was,
 nearly; see `vc.training.student`. Echoes last longer than sounds, so a student may look at more
 frames than its teacher did; what it sees beside them counts for nothing until it has learnt to.
+
+What content knows of its speaker is in the way. Of a clip that the teacher has first said in some
+other voice it hears less of that, and the mean over all voices, which the student learns since it
+is never told which voice it will be, has nothing of any (after the self-transformations of
+Neekhara et al. 2023, arXiv:2310.09653).
 """
 
 from __future__ import annotations
@@ -16,6 +21,7 @@ from torch import Tensor, nn
 from vc.config import AutoencoderConfig
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.layers import instance_norm
+from vc.training.data import Segments
 from vc.training.student import StudentRecipe, StudentTask
 
 _TRACTS_DIFFER = 0.06  # stretches of two speakers, natural logarithm
@@ -35,6 +41,7 @@ class ContentRecipe(StudentRecipe):
 
     loss: ContentLossConfig = field(default_factory=ContentLossConfig)
     content_kernel: int = 0  # of the student; 0: the teacher's
+    said_by_others: bool = False  # the teacher first says each clip in another voice
 
 
 class _Heard(NamedTuple):
@@ -59,15 +66,25 @@ class ContentTask(StudentTask):
         tract = model.vocal_tract_encoder
         return [model.content_encoder] + ([] if tract is None else [tract])
 
-    def losses(self, model: Autoencoder, clean: Tensor, degraded: Tensor) -> dict[str, Tensor]:
+    def losses(self, model: Autoencoder, clean: Segments, degraded: Tensor) -> dict[str, Tensor]:
         """Mean square differences; see `StudentTask.losses`."""
         with torch.no_grad():
-            wanted = _hear(self.teacher, clean)
+            wanted = _hear(self.teacher, clean.log_mel)
+            if self.recipe.said_by_others:
+                wanted = wanted._replace(content=self._said_by_others(clean, wanted.content))
         heard = _hear(model, degraded)
         losses = {"content": (heard.content - wanted.content).square().mean()}
         if heard.vocal_tract is not None and wanted.vocal_tract is not None:
             losses["vocal_tract"] = (heard.vocal_tract - wanted.vocal_tract).square().mean()
         return losses
+
+    def _said_by_others(self, clean: Segments, content: Tensor) -> Tensor:
+        """Content of clips as the teacher says them, each in the voice of another of the batch."""
+        order = torch.arange(len(content)).roll(int(torch.randint(1, max(2, len(content)), ())))
+        voices = self.teacher.encode_speaker(clean.log_mel)[order]
+        log_f0 = clean.log_f0_about(clean.median_log_f0()[order])
+        said = self.teacher.decode(Latent(content, voices), log_f0, clean.voiced)
+        return _hear(self.teacher, said).content
 
     def latent(self, model: Autoencoder, clean: Tensor, degraded: Tensor) -> Latent:
         """Content of the degraded clips, voices of the clean ones."""

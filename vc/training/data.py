@@ -140,13 +140,8 @@ class SpeechData:
 
     def cut(self, generator: np.random.Generator, clips: np.ndarray, frames: int) -> Segments:
         """Random segments of `frames` frames; a shorter clip is repeated until it fills them."""
-        rows = []
-        for clip in clips:
-            length = self.frames[clip]
-            first = generator.integers(max(1, length - frames + 1))
-            rows.append(self.starts[clip] + (first + np.arange(frames)) % length)
-        index = torch.from_numpy(np.stack(rows))  # (B, T)
-        return self._segments(clips, index)
+        places = _places(generator, self.frames[clips], frames)
+        return self._segments(clips, self.starts[clips, None] + places)
 
     def cut_with_waveform(
         self, generator: np.random.Generator, clips: np.ndarray, frames: int
@@ -154,20 +149,16 @@ class SpeechData:
         """As `cut`, with the samples that the frames begin at, `(batch, frames * hop_length)`."""
         assert self.waveform is not None
         hop = self.features.hop_length
-        rows, samples = [], []
-        for clip in clips:
-            length = self.frames[clip] - 1  # of frames that have a whole hop
-            first = generator.integers(max(1, length - frames))
-            chosen = (first + np.arange(frames)) % length
-            rows.append(self.starts[clip] + chosen)
-            samples.append(self.sample_starts[clip] + chosen * hop)
-        segments = self._segments(clips, torch.from_numpy(np.stack(rows)))
-        begins = torch.from_numpy(np.stack(samples))  # (B, T)
+        # of frames that have a whole hop
+        places = _places(generator, self.frames[clips] - 1, frames)
+        segments = self._segments(clips, self.starts[clips, None] + places)
+        begins = torch.from_numpy(self.sample_starts[clips, None] + places * hop)  # (B, T)
         waveform = self.waveform[(begins[..., None] + torch.arange(hop)).flatten(1)]
         return segments, waveform.float() / 32767
 
-    def _segments(self, clips: np.ndarray, index: Tensor) -> Segments:
-        """The frames that `index` `(batch, frames)` names."""
+    def _segments(self, clips: np.ndarray, places: np.ndarray) -> Segments:
+        """The frames, of all that are held, at `places` `(batch, frames)`."""
+        index = torch.from_numpy(places)
         return Segments(
             self.log_mel[index].float().transpose(1, 2),  # (B, T, M) -> (B, M, T)
             self.log_f0[index],
@@ -184,6 +175,12 @@ class SpeechData:
             self.voiced[part].float()[None],
             torch.tensor([clip]),
         )
+
+
+def _places(generator: np.random.Generator, lengths: np.ndarray, frames: int) -> np.ndarray:
+    """`(clips, frames)`: which frames of clips of `lengths` random segments are made of."""
+    first = generator.integers(np.maximum(1, lengths - frames + 1))
+    return (first[:, None] + np.arange(frames)) % lengths[:, None]
 
 
 def load_noise(cache: Path, features: FeatureConfig, config: DataConfig) -> SpeechData | None:

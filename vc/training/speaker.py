@@ -20,6 +20,7 @@ from vc.config import SHIPPED, AutoencoderConfig
 from vc.denoise import REFERENCE_EXPONENT
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.speaker_encoder import split_embedding
+from vc.training.data import Segments
 from vc.training.degrade import DegradeConfig, at_the_level_of
 from vc.training.student import StudentRecipe, StudentTask
 
@@ -72,10 +73,11 @@ class SpeakerTask(StudentTask):
         levelled = at_the_level_of(clean, denoised)
         return levelled.clamp(min=math.log(self.recipe.features.log_floor))
 
-    def losses(self, model: Autoencoder, clean: Tensor, degraded: Tensor) -> dict[str, Tensor]:
+    def losses(self, model: Autoencoder, clean: Segments, degraded: Tensor) -> dict[str, Tensor]:
         """Differences of each part of the embeddings; see `StudentTask.losses`."""
         with torch.no_grad():
-            wanted = split_embedding(self.teacher.encode_speaker(clean), self.teacher.config)
+            said = self.teacher.encode_speaker(clean.log_mel)
+            wanted = split_embedding(said, self.teacher.config)
         heard = split_embedding(model.encode_speaker(degraded), model.config)
         return {
             "identity": 1 - (heard.identity * wanted.identity).sum(dim=-1).mean(),

@@ -95,13 +95,13 @@ class StudentTask(ABC):
         """The parts that learn."""
 
     @abstractmethod
-    def losses(self, model: Autoencoder, clean: Tensor, degraded: Tensor) -> dict[str, Tensor]:
+    def losses(self, model: Autoencoder, clean: Segments, degraded: Tensor) -> dict[str, Tensor]:
         """How far what `model` hears of degraded clips is from what the teacher hears of clean.
 
         Args:
             model: the student, or the average of its weights.
-            clean: `(batch, n_mels, frames)`.
-            degraded: the same clips.
+            clean: the clips.
+            degraded: their mels, `(batch, n_mels, frames)`.
         """
 
     @abstractmethod
@@ -135,10 +135,9 @@ class StudentTask(ABC):
         """Gradients of random segments."""
         clips = self.train_data.draw_clips(generator, self.recipe.data.batch_size)
         piece, waveform = self._cut(self.train_data, generator, clips)
-        clean = piece.log_mel
-        degraded = self.degrade(clean, waveform, self.recipe.degrade, generator)
+        degraded = self.degrade(piece.log_mel, waveform, self.recipe.degrade, generator)
         with autocast(self.device, self.recipe.run):
-            losses = self.losses(self.model, clean, degraded)
+            losses = self.losses(self.model, piece, degraded)
         weights = self.recipe.loss
         torch.stack([getattr(weights, k) * v for k, v in losses.items()]).sum().backward()
         return {f"{k}/loss": float(v.detach()) for k, v in losses.items()}
@@ -153,7 +152,7 @@ class StudentTask(ABC):
             clips = np.arange(len(self.validation.utterances))[: self.recipe.data.validation_clips]
             piece, waveform = self._cut(self.validation, generator, clips)
             degraded = self.degrade(piece.log_mel, waveform, config, generator)
-            losses = self.losses(self.average, piece.log_mel, degraded)
+            losses = self.losses(self.average, piece, degraded)
             figures |= {f"{k}_{name}": float(v) for k, v in losses.items()}
         return figures
 
