@@ -78,6 +78,8 @@ def cache(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 DATA = DataConfig(segment_frames=32, batch_size=4)
 RUN = RunConfig(steps=6, precision="float32", log_every=1, validate_every=3, checkpoint_every=2)
+QUICKLY = OptimizerConfig(learning_rate=3e-3, warmup_steps=1, ema_decay=0.8)
+NOTHING_HAPPENS = DegradeConfig(colour=0, room=0, noise=0, hum=0, band=0)
 
 
 def autoencoder_task(cache: Path, **loss: float) -> AutoencoderTask:
@@ -363,11 +365,10 @@ def test_content_learns_to_hear_through_noise_and_nothing_else_changes(
 ) -> None:
     torch.manual_seed(0)
     save_checkpoint(Autoencoder(TINY_AUTOENCODER, FeatureConfig()), tmp_path, 0, {})
-    noisy = DegradeConfig(colour=0, room=0, noise=1, babble_share=0, hum=0, band=0)
-    optimizer = OptimizerConfig(learning_rate=3e-3, warmup_steps=1, ema_decay=0.8)
+    noisy = replace(NOTHING_HAPPENS, noise=1, babble_share=0)
     run = replace(RUN, steps=120)
     recipe = ContentRecipe(
-        autoencoder=str(tmp_path), degrade=noisy, data=DATA, run=run, optimizer=optimizer
+        autoencoder=str(tmp_path), degrade=noisy, data=DATA, run=run, optimizer=QUICKLY
     )
     task = ContentTask(recipe, cache, CPU)
     before = task.validate()
@@ -389,10 +390,10 @@ def test_content_learns_what_its_teacher_hears_in_other_voices(cache: Path, tmp_
     recipe = ContentRecipe(
         autoencoder=str(tmp_path),
         said_by_others=True,
-        degrade=DegradeConfig(colour=0, room=0, noise=0, hum=0, band=0),
+        degrade=NOTHING_HAPPENS,
         data=DATA,
         run=RUN,
-        optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=1, ema_decay=0.8),
+        optimizer=QUICKLY,
     )
     task = ContentTask(recipe, cache, CPU)
     before = task.validate()
@@ -430,10 +431,10 @@ def test_a_speaker_encoder_learns_to_hear_through_telephones_and_nothing_else_ch
     save_checkpoint(Autoencoder(TINY_AUTOENCODER, FeatureConfig()), tmp_path, 0, {})
     recipe = SpeakerRecipe(
         autoencoder=str(tmp_path),
-        degrade=DegradeConfig(colour=0, room=0, noise=0, hum=0, band=1),
+        degrade=replace(NOTHING_HAPPENS, band=1),
         data=DATA,
         run=RUN,
-        optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=1, ema_decay=0.8),
+        optimizer=QUICKLY,
     )
     task = SpeakerTask(recipe, cache, CPU)
     before = task.validate()
@@ -454,13 +455,12 @@ def test_a_speaker_encoder_learns_to_hear_through_telephones_and_nothing_else_ch
 
 @pytest.mark.parametrize("thing", ["colour", "noise", "hum", "band"])
 def test_each_thing_that_happens_to_a_recording_does_what_it_says(thing: str) -> None:
-    never = DegradeConfig(colour=0, room=0, noise=0, hum=0, band=0)
     features = FeatureConfig()
     frame = torch.arange(100)
     mel = torch.full((32, 80, 100), -6.0) - 4.0 * ((frame >= 50) & (frame < 80))  # a pause in it
-    assert torch.equal(degrade(mel, never, features, None), mel)
+    assert torch.equal(degrade(mel, NOTHING_HAPPENS, features, None), mel)
     torch.manual_seed(0)
-    config = replace(never, **{thing: 1.0}, noise_snr_db=(10.0, 10.0))  # type: ignore[arg-type]
+    config = replace(NOTHING_HAPPENS, **{thing: 1.0}, noise_snr_db=(10.0, 10.0))  # type: ignore[arg-type]
     change = degrade(mel, config, features, None) - mel
     assert change.isfinite().all() and change.abs().amax(dim=(1, 2)).min() > 0.1
     pause, speech = change[..., 60:80].mean(), change[..., :50].mean()
