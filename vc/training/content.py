@@ -80,11 +80,11 @@ class ContentTask(StudentTask):
 
     def _said_by_others(self, clean: Segments, content: Tensor) -> Tensor:
         """Content of clips as the teacher says them, each in the voice of another of the batch."""
-        order = torch.arange(len(content)).roll(int(torch.randint(1, max(2, len(content)), ())))
-        voices = self.teacher.encode_speaker(clean.log_mel)[order]
-        log_f0 = clean.log_f0_about(clean.median_log_f0()[order])
+        shift = int(torch.randint(1, max(2, len(content)), ()))
+        voices = self.teacher.encode_speaker(clean.log_mel).roll(shift, dims=0)
+        log_f0 = clean.log_f0_about(clean.median_log_f0().roll(shift))
         said = self.teacher.decode(Latent(content, voices), log_f0, clean.voiced)
-        return _hear(self.teacher, said).content
+        return _hear_content(self.teacher, said)
 
     def latent(self, model: Autoencoder, clean: Tensor, degraded: Tensor) -> Latent:
         """Content of the degraded clips, voices of the clean ones."""
@@ -97,4 +97,9 @@ def _hear(model: Autoencoder, log_mel: Tensor) -> _Heard:
     if model.vocal_tract_encoder is not None:
         # not by `hear_vocal_tract`, which lets no gradient through
         tract = model.vocal_tract_encoder(model.normalize(log_mel)) / _TRACTS_DIFFER
-    return _Heard(instance_norm(model.look_at_content(log_mel).float()), tract)
+    return _Heard(_hear_content(model, log_mel), tract)
+
+
+def _hear_content(model: Autoencoder, log_mel: Tensor) -> Tensor:
+    """Content `(batch, content_dim, content_frames)` of unit variance."""
+    return instance_norm(model.look_at_content(log_mel).float())
