@@ -9,7 +9,7 @@ import torch
 from tests.conftest import EXAMPLES, make_voice
 from vc.audio import Audio, active_level_db, read_audio, resample, write_audio
 from vc.config import FeatureConfig
-from vc.convert import Converter, load
+from vc.convert import Converter, load, moved_f0
 from vc.errors import AudioError, VCError
 from vc.model.speaker_encoder import average_embeddings, split_embedding
 from vc.pitch import estimate_f0, pitch_range
@@ -120,6 +120,18 @@ def test_pitch_matches_the_reference_keeps_or_shifts(
     assert abs(semitones(shipped.convert(low_voice, high_voice), high)) < 1
     assert abs(semitones(shipped.convert(low_voice, high_voice, pitch="keep"), low)) < 1
     assert abs(semitones(shipped.convert(low_voice, high_voice, pitch=4.0), low) - 4) < 1
+
+
+def test_no_frame_is_spoken_higher_than_models_have_heard(
+    tiny: Converter, low_voice: Audio, high_voice: Audio
+) -> None:
+    voice = tiny.voice(high_voice)
+    spurious = np.array([100, 101, 99, 0, 590, 100], np.float32)  # one frame is tracked far off
+    moved = moved_f0(spurious, voice, "match", tiny.features)
+    assert moved[3] == 0
+    assert moved.max() == tiny.features.f0_max
+    twice = tiny.convert(low_voice, high_voice, pitch=48.0)
+    assert np.isfinite(twice.waveform).all()
 
 
 def test_progress_only_goes_forward_and_arrives(

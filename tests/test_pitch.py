@@ -13,6 +13,7 @@ from vc.pitch import (
     match_range,
     pitch_range,
     shift_semitones,
+    within_range,
 )
 
 
@@ -60,3 +61,8 @@ def test_matching_moves_the_median_and_keeps_intonation() -> None:
 
 def test_an_octave_is_twelve_semitones() -> None:
     np.testing.assert_allclose(shift_semitones(np.array([0, 100.0]), 12), [0, 200])
+
+
+def test_f0_is_held_where_models_have_heard_speech() -> None:
+    held = within_range(np.array([0, 30, 100, 1_200], np.float32), FeatureConfig())
+    np.testing.assert_array_equal(held, [0, 60, 100, 600])

@@ -135,7 +135,8 @@ def _clip(converter: Converter, audio: Audio, others: Sequence[Voice]) -> _Clip:
     content = model.encode_content(log_mel)
     versions = []
     for other in others:
-        log_f0 = converter._tensor(interpolate_log_f0(moved_f0(f0, other, "match")))
+        moved = moved_f0(f0, other, "match", converter.features)
+        log_f0 = converter._tensor(interpolate_log_f0(moved))
         latent = Latent(content, other.speaker_embedding.to(converter.device)[None])
         versions.append(model.encode_content(model.decode(latent, log_f0, voiced))[0])
     own_f0 = converter._tensor(interpolate_log_f0(f0))

@@ -344,7 +344,8 @@ class _LongConversion:
                 f0, levels = self._analyse(log_mel)
                 content = self._encode_content(log_mel, near_speech(levels))
             voiced = (f0 > 0).astype(np.float32)
-            self._decode(content, voice, interpolate_log_f0(moved_f0(f0, voice, pitch)), voiced)
+            moved = moved_f0(f0, voice, pitch, self.features)
+            self._decode(content, voice, interpolate_log_f0(moved), voiced)
 
     def result_samples(self, rate: int) -> int:
         """Samples of `result`."""

@@ -33,7 +33,7 @@ from vc.audio import (
 )
 from vc.checkpoint import load_autoencoder, load_denoiser, load_vocoder, weights_sha256
 from vc.clip_check import NO_SPEECH_KINDS, NOT_SPEECH, STRANGE, Problem, check_clip
-from vc.config import SHIPPED
+from vc.config import SHIPPED, FeatureConfig
 from vc.denoise import REFERENCE_EXPONENT, clean_blocks
 from vc.errors import CheckpointError, VCError, VoiceError
 from vc.features import LogMel
@@ -47,6 +47,7 @@ from vc.pitch import (
     match_range,
     pitch_range,
     shift_semitones,
+    within_range,
 )
 from vc.sight import LOOKED_AT_S, look
 from vc.vocoder.griffin_lim import griffin_lim
@@ -407,7 +408,7 @@ class Converter:
         """Convert `(samples,)` at the model's rate; pitch is read from it without its noise."""
         f0 = estimate_f0(quiet, self.features)
         voiced = self._tensor((f0 > 0).astype(np.float32))
-        log_f0 = self._tensor(interpolate_log_f0(moved_f0(f0, voice, pitch)))
+        log_f0 = self._tensor(interpolate_log_f0(moved_f0(f0, voice, pitch, self.features)))
         progress(0.3)
         content = self.autoencoder.encode_content(self.log_mel(self._tensor(waveform)))
         decoded = self._decode(content, voice, log_f0, voiced)
@@ -508,11 +509,17 @@ def load(
     return Converter(autoencoder, neural, denoiser if fits else None, folder)
 
 
-def moved_f0(f0: Waveform, voice: Voice, pitch: Pitch) -> Waveform:
-    """A source's F0 track `(frames,)` in Hz, as it is to be spoken in `voice`."""
+def moved_f0(f0: Waveform, voice: Voice, pitch: Pitch, features: FeatureConfig) -> Waveform:
+    """A source's F0 track `(frames,)` in Hz, as it is to be spoken in `voice`.
+
+    A frame that was tracked an octave off can land where no model has heard a voice; it is held
+    within the range of `features`, or it would chirp.
+    """
     if pitch == "match":
-        return match_range(f0, pitch_range(f0), voice.pitch)
-    return f0 if pitch == "keep" else shift_semitones(f0, float(pitch))
+        f0 = match_range(f0, pitch_range(f0), voice.pitch)
+    elif pitch != "keep":
+        f0 = shift_semitones(f0, float(pitch))
+    return within_range(f0, features)
 
 
 def _own_or_shipped(folder: Path, part: str) -> Path:

@@ -226,6 +226,12 @@ def shift_semitones(f0: FloatArray, semitones: float) -> FloatArray:
     return (f0 * 2 ** (semitones / 12)).astype(np.float32)
 
 
+def within_range(f0: FloatArray, config: FeatureConfig) -> FloatArray:
+    """Hold F0 in Hz where models have heard speech, `f0_min` to `f0_max`; unvoiced stays 0."""
+    held = np.clip(f0, config.f0_min, config.f0_max)
+    return np.where(f0 > 0, held, 0.0).astype(np.float32)
+
+
 def match_range(
     f0: FloatArray, source: PitchRange | None, reference: PitchRange | None
 ) -> FloatArray:

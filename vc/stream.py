@@ -31,11 +31,12 @@ from vc.audio import (
     resample,
 )
 from vc.blockwise import can_split
+from vc.config import FeatureConfig
 from vc.convert import Clip, Converter, Pitch, Reference
 from vc.errors import AudioError, CheckpointError
 from vc.model.layers import ConvNeXtBlock, Statistics, instance_norm
 from vc.model.vocal_tract import STRIDE as TRACT_STRIDE
-from vc.pitch import PitchRange, estimate_f0
+from vc.pitch import PitchRange, estimate_f0, within_range
 from vc.resampler import BlockResampler
 from vc.stream_statistics import USUAL_FILE, RunningStatistics, load_usual
 from vc.vocoder.excitation import WhiteNoise, periods
@@ -89,7 +90,7 @@ class Stream:
         self._in = BlockResampler(sample_rate, rate)
         self._out = BlockResampler(rate, sample_rate)
         ear = _Ear(converter)
-        moved = _MovedPitch(voice.pitch, pitch)
+        moved = _MovedPitch(voice.pitch, pitch, converter.features)
         self._mouth = _Mouth(converter, voice, ear, moved)
         if source is not None:
             audio = converter.clip(source, "source")
@@ -257,8 +258,9 @@ class _Ear:
 class _MovedPitch:
     """The source's F0 as it is to be spoken."""
 
-    def __init__(self, wanted: PitchRange | None, pitch: Pitch) -> None:
+    def __init__(self, wanted: PitchRange | None, pitch: Pitch, features: FeatureConfig) -> None:
         self._wanted = wanted if pitch == "match" else None
+        self._features = features
         self._shift: float | None = None  # of log-F0
         if isinstance(pitch, float | int):
             self._shift = float(pitch) / 12 * math.log(2)
@@ -270,7 +272,7 @@ class _MovedPitch:
         self._heard.extend(np.log(f0[f0 > 0]).tolist())
 
     def move(self, f0: Waveform) -> Waveform:
-        """Log-F0 `(frames,)`: moved, and held where nothing is voiced."""
+        """Log-F0 `(frames,)`: moved, within the models' range, and held where nothing is voiced."""
         voiced = f0 > 0
         log_f0 = np.log(np.where(voiced, f0, 1.0))
         if self._wanted is not None:
@@ -279,12 +281,15 @@ class _MovedPitch:
                 target = self._wanted.median - _median_so_far(heard)
                 way = 1.0 if self._shift is None else _PITCH_STEP
                 self._shift = (self._shift or 0.0) + way * (target - (self._shift or 0.0))
-        moved = np.empty(len(f0), np.float32)
+        moved = within_range(
+            np.where(voiced, np.exp(log_f0 + (self._shift or 0.0)), 0), self._features
+        )
+        held = np.empty(len(f0), np.float32)
         for frame in range(len(f0)):
             if voiced[frame]:
-                self._last = float(log_f0[frame]) + (self._shift or 0.0)
-            moved[frame] = self._last
-        return moved
+                self._last = math.log(moved[frame])
+            held[frame] = self._last
+        return held
 
 
 def _median_so_far(log_f0: Sequence[float]) -> float:
