@@ -281,9 +281,7 @@ class _MovedPitch:
                 target = self._wanted.median - _median_so_far(heard)
                 way = 1.0 if self._shift is None else _PITCH_STEP
                 self._shift = (self._shift or 0.0) + way * (target - (self._shift or 0.0))
-        moved = within_range(
-            np.where(voiced, np.exp(log_f0 + (self._shift or 0.0)), 0), self._features
-        )
+        moved = within_range(f0 * math.exp(self._shift or 0.0), self._features)
         held = np.empty(len(f0), np.float32)
         for frame in range(len(f0)):
             if voiced[frame]:
