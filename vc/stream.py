@@ -274,9 +274,8 @@ class _MovedPitch:
     def move(self, f0: Waveform) -> Waveform:
         """Log-F0 `(frames,)`: moved, within the models' range, and held where nothing is voiced."""
         voiced = f0 > 0
-        log_f0 = np.log(np.where(voiced, f0, 1.0))
         if self._wanted is not None:
-            heard = [*self._heard, *log_f0[voiced].tolist()]
+            heard = [*self._heard, *np.log(f0[voiced]).tolist()]
             if heard:
                 target = self._wanted.median - _median_so_far(heard)
                 way = 1.0 if self._shift is None else _PITCH_STEP
