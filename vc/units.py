@@ -236,9 +236,9 @@ def spread_pitch(
     """Log-F0 of units `(units,)`, nan where unvoiced -> for each mel frame, and which are voiced.
 
     Between the middles of units the pitch is a straight line, through unvoiced units too. It stays
-    within an octave of what voices reach, whatever an edited text asks for.
+    where models have heard speech (`vc.pitch.within_range`), whatever an edited text asks for.
     """
-    limits = np.log([features.f0_min / 2, features.f0_max * 2])
+    limits = np.log([features.f0_min, features.f0_max])
     frames = np.arange(len(log_f0) * mel_frames)
     voiced = np.isfinite(log_f0)
     if not voiced.any():
