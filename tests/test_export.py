@@ -21,7 +21,14 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 
 EXAMPLE = Path(__file__).parent.parent / "recipes" / "onnx" / "convert.py"
-GRAPHS = ("content_encoder", "decoder", "features", "speaker_encoder", "vocoder")
+GRAPHS = (
+    "content_encoder",
+    "decoder",
+    "features",
+    "speaker_encoder",
+    "temporal_envelope",
+    "vocoder",
+)
 Run = Callable[..., list[np.ndarray]]
 
 
@@ -87,9 +94,15 @@ def test_networks_are_those_of_pytorch(tiny: Converter, run: Run, batch: int, fr
         ("decoder", (content, speaker, details, log_f0, voiced), decoded),
     ):
         np.testing.assert_allclose(run(graph, *inputs)[0], expected, atol=1e-3, err_msg=graph)
-    (ours,) = run("vocoder", decoded, log_f0, voiced, noise)
-    assert ours.shape == waveform.shape
-    assert difference_db(ours, waveform.numpy()) < -50
+        source = noise * torch.linspace(0, 0.1, noise.shape[-1])
+        followed = tiny.temporal_envelope(waveform, source)
+    for graph, inputs, expected in (
+        ("vocoder", (decoded, log_f0, voiced, noise), waveform),
+        ("temporal_envelope", (waveform, source), followed),
+    ):
+        (ours,) = run(graph, *inputs)
+        assert ours.shape == expected.shape
+        assert difference_db(ours, expected.numpy()) < -50, graph
 
 
 def test_example_converts_as_vc_does_but_without_it(

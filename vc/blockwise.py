@@ -480,7 +480,9 @@ class _LongConversion:
         config, hop = self.model.config, self.features.hop_length
         radius, stride = config.kernel_size // 2, config.content_stride
         decoder = (config.decoder_blocks * radius + 1) + 2 * stride
-        context = stride * -(-(self.vocoder.context + CONTEXT + decoder) // stride)
+        movement = -(-self.converter.temporal_envelope.context_samples // hop)
+        context = self.vocoder.context + CONTEXT + decoder + movement
+        context = stride * -(-context // stride)
         speaker = voice.speaker_embedding.to(self.converter.device)[None]
         details = self.converter.details(voice)
         noise = WhiteNoise(hop)
@@ -496,6 +498,8 @@ class _LongConversion:
             white = noise.read(low, span.high).to(self.converter.device)
             spoken = self.vocoder(mel, pitch, flags, white, cycles, decoded=True)
             samples = spoken[0].float().cpu().numpy()
+            source = self.quiet.read(low * hop, span.high * hop)
+            samples = self.converter.follow(samples, source)
             self.converted.append(samples[(span.start - low) * hop : (span.stop - low) * hop])
             self._report(_ENCODE, _SYNTHESIZE, span.stop / frames)
 

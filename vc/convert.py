@@ -52,6 +52,7 @@ from vc.pitch import (
 from vc.sight import LOOKED_AT_S, look
 from vc.vocoder.griffin_lim import griffin_lim
 from vc.vocoder.source_filter import SourceFilterVocoder
+from vc.vocoder.temporal_envelope import TemporalEnvelope
 from vc.voice import Voice, blend_voices, is_voice_file, load_voice
 from vc.voice_prior import PRIOR_FILE, VoicePrior, load_prior
 
@@ -110,6 +111,7 @@ class Converter:
         self.features = autoencoder.features
         self.device = autoencoder.get_buffer("mel_mean").device
         self.log_mel = LogMel(self.features).to(self.device)
+        self.temporal_envelope = TemporalEnvelope(self.features).to(self.device)
 
     @cached_property
     def model_sha256(self) -> str:
@@ -405,7 +407,10 @@ class Converter:
     def _convert(
         self, waveform: Waveform, quiet: Waveform, voice: Voice, pitch: Pitch, progress: Progress
     ) -> Waveform:
-        """Convert `(samples,)` at the model's rate; pitch is read from it without its noise."""
+        """Convert `(samples,)` at the model's rate.
+
+        Pitch and temporal envelope are read from it without its noise.
+        """
         f0 = estimate_f0(quiet, self.features)
         voiced = self._tensor((f0 > 0).astype(np.float32))
         log_f0 = self._tensor(interpolate_log_f0(moved_f0(f0, voice, pitch, self.features)))
@@ -413,7 +418,8 @@ class Converter:
         content = self.autoencoder.encode_content(self.log_mel(self._tensor(waveform)))
         decoded = self._decode(content, voice, log_f0, voiced)
         progress(0.6)
-        return fit_length(self.synthesize(decoded, log_f0, voiced), len(waveform))
+        spoken = self.synthesize(decoded, log_f0, voiced)
+        return fit_length(self.follow(spoken, quiet), len(waveform))
 
     def speak(self, content: Tensor, voice: Voice, log_f0: Tensor, voiced: Tensor) -> Waveform:
         """Say content in a voice, from wherever content and pitch come.
@@ -463,6 +469,11 @@ class Converter:
         noise = torch.randn(1, samples, generator=generator).to(self.device)
         waveform = self.vocoder(log_mel, log_f0, voiced, noise, decoded=decoded)
         return waveform[0].float().cpu().numpy()
+
+    def follow(self, spoken: Waveform, source: Waveform) -> Waveform:
+        """Last stage of a conversion: `(samples,)` moves as its source does between mel frames."""
+        source = fit_length(source, len(spoken))
+        return self.temporal_envelope(self._tensor(spoken), self._tensor(source))[0].cpu().numpy()
 
     def clip(self, clip: Clip, name: str) -> Audio:
         """Read a clip, if it was not read yet; `name` is what the user calls it."""

@@ -1,8 +1,9 @@
 """Export: the whole model as ONNX graphs, for programs without PyTorch.
 
-Five graphs make a conversion: features, content encoder, speaker encoder, decoder and vocoder; the
-number of clips and their length are free in each. Beside them `export.json` says what they were
-made from. `recipes/onnx/convert.py` converts with them, ONNX Runtime and NumPy alone.
+Six graphs make a conversion: features, content encoder, speaker encoder, decoder, vocoder and
+temporal envelope; the number of clips and their length are free in each. Beside them `export.json`
+says what they were made from. `recipes/onnx/convert.py` converts with them, ONNX Runtime and NumPy
+alone.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from vc.exportable import (
     ExportableDecoder,
     ExportableFeatures,
     ExportableSpeakerEncoder,
+    ExportableTemporalEnvelope,
     ExportableVocoder,
 )
 from vc.model.details import MIN_FRAMES
@@ -159,6 +161,12 @@ def graphs(converter: Converter) -> list[Graph]:
             ("log_mel", *pitch, "noise"),
             ("waveform",),
         ),
+        Graph(
+            "temporal_envelope",
+            ExportableTemporalEnvelope(converter.temporal_envelope),
+            ("spoken", "source"),
+            ("waveform",),
+        ),
     ]
 
 
@@ -168,8 +176,11 @@ def example_inputs(converter: Converter) -> dict[str, Input]:
     batch, frames = Dim("batch"), Dim("frames")
     content_frames = frames if config.content_stride == 1 else Dim("content_frames")
     content = torch.zeros(_BATCH, config.content_dim, -(-_FRAMES // config.content_stride))
+    waveform = {0: batch, 1: Dim("samples")}
     return {
-        "waveform": Input(torch.zeros(_BATCH, _FRAMES * hop), {0: batch, 1: Dim("samples")}),
+        "waveform": Input(torch.zeros(_BATCH, _FRAMES * hop), waveform),
+        "spoken": Input(torch.zeros(_BATCH, _FRAMES * hop), waveform),
+        "source": Input(torch.zeros(_BATCH, _FRAMES * hop), waveform),
         "log_mel": Input(torch.zeros(_BATCH, config.n_mels, _FRAMES), {0: batch, 2: frames}),
         "content": Input(content, {0: batch, 2: content_frames}),
         "speaker_embedding": Input(torch.zeros(_BATCH, config.embedding_dim), {0: batch}),

@@ -27,6 +27,7 @@ from vc.pitch import (
 )
 from vc.vocoder.excitation import pulse_train, upsample_log_f0
 from vc.vocoder.source_filter import SourceFilterVocoder
+from vc.vocoder.temporal_envelope import TemporalEnvelope
 
 
 class RealSTFT(nn.Module):
@@ -222,3 +223,20 @@ class ExportableVocoder(nn.Module):
     def _spectrum(self, signal: Tensor) -> tuple[Tensor, Tensor]:
         real, imaginary = self.transform(signal)
         return real[..., :-1], imaginary[..., :-1]  # one column for each filter
+
+
+class ExportableTemporalEnvelope(nn.Module):
+    """`TemporalEnvelope` with its spectra in real numbers."""
+
+    def __init__(self, envelope: TemporalEnvelope) -> None:
+        super().__init__()
+        self.envelope = envelope
+        self.transform = RealSTFT(envelope.get_buffer("window"), envelope.hop_length)
+
+    def forward(self, spoken: Tensor, source: Tensor) -> Tensor:
+        """See `TemporalEnvelope.forward`."""
+        parts = self.transform(spoken), self.transform(source)
+        powers = (real.square() + imaginary.square() for real, imaginary in parts)
+        gain = self.envelope.gain(*powers)
+        real, imaginary = parts[0]
+        return self.transform.inverse(real * gain, imaginary * gain, spoken.shape[-1])

@@ -214,6 +214,11 @@ class _Ear:
         samples = self._first * hop + len(self._samples)
         return max(0, (samples - window) // hop + 1)
 
+    def waveform(self, low: int, high: int, gain: float) -> Waveform:
+        """The samples of frames `low` to `high`, none of them forgotten yet."""
+        hop = self.features.hop_length
+        return self._cut(low * hop, high * hop) * np.float32(gain)
+
     def frames_from(self, low: int, high: int) -> _Heard:
         """Frames `low` to `high`; what lies before `low` is forgotten."""
         gain = 10 ** ((self.features.level_db - self.level_db) / 20)
@@ -227,9 +232,8 @@ class _Ear:
 
     def _mel(self, low: int, high: int, gain: float) -> Tensor:
         """Log-mel of frames `low` to `high`, each computed once."""
-        hop, window = self.features.hop_length, self.features.n_fft // 2
-        reach = window // hop
-        samples = self._cut((low - reach) * hop, (high - 1 + reach) * hop) * np.float32(gain)
+        reach = self.features.n_fft // 2 // self.features.hop_length
+        samples = self.waveform(low - reach, high - 1 + reach, gain)
         mel = self.converter.log_mel(torch.from_numpy(samples)[None].to(self.converter.device))
         return mel[..., reach : reach + high - low]
 
@@ -381,7 +385,9 @@ class _Mouth:
 
         kept = min(given, self.spoken_reach)
         spoken = torch.cat([self.decoded[..., self.decoded.shape[-1] - kept :], decoded], dim=-1)
-        waveform = self._speak(spoken, pitch[:, given - kept :], flags[:, given - kept :], kept)
+        source = self.ear.waveform(self.done - kept, high, heard.gain)
+        pitch_kept, flags_kept = pitch[:, given - kept :], flags[:, given - kept :]
+        waveform = self._speak(spoken, pitch_kept, flags_kept, source, kept)
 
         until = given + BLOCK
         self.cycles = (self.cycles + periods(pitch[:, given : until + 1], self.features)) % 1.0
@@ -413,14 +419,16 @@ class _Mouth:
         content = encoder.project(x)
         return model.squeeze(content, heard(content)).content
 
-    def _speak(self, log_mel: Tensor, log_f0: Tensor, voiced: Tensor, kept: int) -> Waveform:
-        """The vocoder; what comes before frame `kept` was given out before."""
+    def _speak(
+        self, log_mel: Tensor, log_f0: Tensor, voiced: Tensor, source: Waveform, kept: int
+    ) -> Waveform:
+        """The vocoder stage; what comes before frame `kept` was given out before."""
         hop = self.features.hop_length
         begun = self.cycles - periods(log_f0[:, : kept + 1], self.features)
         low = self.done - kept
         noise = self.noise.read(low, low + log_mel.shape[-1]).to(log_mel.device)
         spoken = self.vocoder(log_mel, log_f0, voiced, noise, begun, decoded=True)
-        samples = spoken[0].float().cpu().numpy()
+        samples = self.ear.converter.follow(spoken[0].float().cpu().numpy(), source)
         samples = samples[kept * hop : (kept + BLOCK) * hop + _FADE]
         faded = len(self.overlap)
         if faded:

@@ -37,18 +37,22 @@ clips = [soundfile.read(path, dtype="float32") for path in paths]
 assert all(rate == 16_000 and clip.ndim == 1 for clip, rate in clips), "make both mono at 16 kHz"
 (source, _), (reference, _) = clips
 (_, loudness), (squares, reference_loudness) = powers(source), powers(reference)
-spoken = np.flatnonzero(squares > 1e-3 * reference_loudness)  # silent edges are cut, but for 50 ms
-reference = reference[max(0, 160 * spoken[0] - 800) : 160 * spoken[-1] + 1120]
+loud = np.flatnonzero(squares > 1e-3 * reference_loudness)  # silent edges are cut, but for 50 ms
+reference = reference[max(0, 160 * loud[0] - 800) : 160 * loud[-1] + 1120]
 log_mel, f0 = features(source, loudness)
 reference_log_mel, reference_f0 = features(reference, reference_loudness)
 voiced = f0 > 0
 heard = np.log(f0[voiced])  # moved to the reference's median, and drawn through the gaps
 moved = heard + np.median(np.log(reference_f0[reference_f0 > 0])) - np.median(heard)
+moved = moved.clip(*np.log([60, 600]))  # where the model has heard speech
 log_f0 = np.interp(np.arange(voiced.size), np.flatnonzero(voiced), moved)[None]
 (content,), (speaker,) = run("content_encoder", log_mel), run("speaker_encoder", reference_log_mel)
 details = reference_log_mel[0].T[reference_f0[0] > 0]  # at least 20 frames
 (decoded,) = run("decoder", content, speaker, details[None], log_f0, voiced)
 noise = np.random.default_rng(0).standard_normal((1, 256 * voiced.size))
-converted = run("vocoder", decoded, log_f0, voiced, noise)[0][0, : source.size]
+(spoken,) = run("vocoder", decoded, log_f0, voiced, noise)
+levelled = np.zeros_like(spoken)
+levelled[0, : source.size] = source * np.sqrt(10**-2.6 / loudness)
+converted = run("temporal_envelope", spoken, levelled)[0][0, : source.size]
 converted = converted * np.sqrt(loudness / powers(converted)[1])  # as loud as the source
 soundfile.write(output, converted / max(1.0, np.abs(converted).max() / 0.99), 16_000)
