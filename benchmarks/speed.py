@@ -144,6 +144,7 @@ def time_ours(seconds: float, folder: Path) -> dict[str, float]:
         "content encoder": lambda: model.encode_content(log_mel),
         "decoder": lambda: model.decode(latent, log_f0, voiced),
         "vocoder": lambda: converter.synthesize(decoded, log_f0, voiced),
+        "temporal envelope": lambda: converter.follow(waveform, waveform),
         "write": lambda: write_audio(output, original),
         "networks: log-mel to waveform": lambda: converter.synthesize(
             model.decode(Latent(model.encode_content(log_mel), latent[1]), log_f0, voiced),

@@ -21,7 +21,7 @@ from vc.config import FeatureConfig
 _WINDOW_S = 0.02
 _STEPS_A_FRAME = 4
 _BANDS = 8
-# silence is deeper in a source than a voice can follow without sounding like the source
+# deeper closures bring no more words, and sound more like the source
 _DEEPEST_DB, _HIGHEST_DB = -3.0, 6.0
 _FLOOR_DB = -50.0  # beside active speech; what is below does not move
 
