@@ -257,7 +257,8 @@ class _LongConversion:
         self.level_db = 0.0
         self._open = ExitStack()
         self.waveform = self._rows(1)  # source at the model's rate, as read
-        self.heard = self.quiet = _Levelled(self.waveform)  # what content and pitch are read from
+        self.heard = _Levelled(self.waveform)  # what content is read from
+        self.quiet = self.heard  # what pitch and temporal envelope are read from
         self.converted = self._rows(1)  # result at the model's rate
 
     def __enter__(self) -> _LongConversion:
@@ -318,7 +319,7 @@ class _LongConversion:
         self.progress(_LISTEN)
 
     def denoise(self, everywhere: bool) -> None:
-        """After `listen`: take the noise out of what pitch is read from, as `Converter.convert`.
+        """After `listen`: take the noise out of what is read without it; see `Converter.convert`.
 
         Args:
             everywhere: content is read from that, too.

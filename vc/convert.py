@@ -139,8 +139,8 @@ class Converter:
             progress: called with the share done, 0 to 1.
             strength: how far to go from the source's own voice (0) to the references' (1); a
                 pitch that is matched goes as far.
-            denoise: take background noise and echoes out of the source first; its pitch and the
-                references are always heard without them.
+            denoise: take background noise and echoes out of the source first; its pitch and
+                temporal envelope, and the references, are always heard without them.
 
         Returns:
             As long as the source (to the sample, at the source's rate) and as loud.
@@ -409,7 +409,7 @@ class Converter:
     ) -> Waveform:
         """Convert `(samples,)` at the model's rate.
 
-        Pitch and temporal envelope are read from it without its noise.
+        Pitch and temporal envelope are read from `quiet`, the same without its noise.
         """
         f0 = estimate_f0(quiet, self.features)
         voiced = self._tensor((f0 > 0).astype(np.float32))
