@@ -88,14 +88,14 @@ def test_networks_are_those_of_pytorch(tiny: Converter, run: Run, batch: int, fr
         content, speaker = tiny.autoencoder.encode(log_mel)
         decoded = ExportableDecoder(tiny.autoencoder)(content, speaker, details, log_f0, voiced)
         waveform = tiny.vocoder(decoded, log_f0, voiced, noise, decoded=True)
+        source = noise * torch.linspace(0, 0.1, noise.shape[-1])
+        followed = tiny.temporal_envelope(waveform, source)
     for graph, inputs, expected in (
         ("content_encoder", (log_mel,), content),
         ("speaker_encoder", (log_mel,), speaker),
         ("decoder", (content, speaker, details, log_f0, voiced), decoded),
     ):
         np.testing.assert_allclose(run(graph, *inputs)[0], expected, atol=1e-3, err_msg=graph)
-        source = noise * torch.linspace(0, 0.1, noise.shape[-1])
-        followed = tiny.temporal_envelope(waveform, source)
     for graph, inputs, expected in (
         ("vocoder", (decoded, log_f0, voiced, noise), waveform),
         ("temporal_envelope", (waveform, source), followed),

@@ -7,8 +7,7 @@ from tests.conftest import make_voice
 from vc.config import FeatureConfig
 from vc.vocoder.temporal_envelope import TemporalEnvelope
 
-FEATURES = FeatureConfig()
-ENVELOPE = TemporalEnvelope(FEATURES)
+ENVELOPE = TemporalEnvelope(FeatureConfig())
 
 
 def noise(seed: int, samples: int = 16_000) -> Tensor:

@@ -176,11 +176,11 @@ def example_inputs(converter: Converter) -> dict[str, Input]:
     batch, frames = Dim("batch"), Dim("frames")
     content_frames = frames if config.content_stride == 1 else Dim("content_frames")
     content = torch.zeros(_BATCH, config.content_dim, -(-_FRAMES // config.content_stride))
-    waveform = {0: batch, 1: Dim("samples")}
+    of_waveform = {0: batch, 1: Dim("samples")}
     return {
-        "waveform": Input(torch.zeros(_BATCH, _FRAMES * hop), waveform),
-        "spoken": Input(torch.zeros(_BATCH, _FRAMES * hop), waveform),
-        "source": Input(torch.zeros(_BATCH, _FRAMES * hop), waveform),
+        "waveform": Input(torch.zeros(_BATCH, _FRAMES * hop), of_waveform),
+        "spoken": Input(torch.zeros(_BATCH, _FRAMES * hop), of_waveform),
+        "source": Input(torch.zeros(_BATCH, _FRAMES * hop), of_waveform),
         "log_mel": Input(torch.zeros(_BATCH, config.n_mels, _FRAMES), {0: batch, 2: frames}),
         "content": Input(content, {0: batch, 2: content_frames}),
         "speaker_embedding": Input(torch.zeros(_BATCH, config.embedding_dim), {0: batch}),

@@ -72,6 +72,24 @@ def mel_centres_hz(config: FeatureConfig) -> Tensor:
         return filters @ hertz / filters.sum(dim=1).clamp(min=1e-9)
 
 
+def between_bands(centres: Tensor, places: Tensor) -> Tensor:
+    """Weights `(places, bands)` that interpolate linearly between the middles of bands.
+
+    Args:
+        centres: middles of the bands, rising, on any scale.
+        places: of bins, on the same scale; beyond the outer middles a band is alone.
+    """
+    with torch.device("cpu"):
+        wanted = places.clamp(float(centres[0]), float(centres[-1]))
+        above = torch.searchsorted(centres, wanted).clamp(1, len(centres) - 1)
+        low, high = centres[above - 1], centres[above]
+        share = ((wanted - low) / (high - low).clamp(min=1e-9)).clamp(0, 1)
+        weights = torch.zeros(len(places), len(centres))
+        weights.scatter_(1, above[:, None], share[:, None])
+        weights.scatter_(1, above[:, None] - 1, 1 - share[:, None])
+    return weights
+
+
 def num_frames(samples: int, hop_length: int) -> int:
     """Mel frames of a clip of `samples` samples."""
     return samples // hop_length + 1

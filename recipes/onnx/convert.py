@@ -27,9 +27,9 @@ def powers(waveform: np.ndarray) -> tuple[np.ndarray, np.floating]:
     return squares, loud[loud > 0.1 * loud.mean()].mean()
 
 
-def features(waveform: np.ndarray, speech: np.floating) -> Any:
-    """Log-mel `(1, 80, frames)` and F0 `(1, frames)` of a clip that is brought to -26 dBFS."""
-    return run("features", waveform[None] * np.sqrt(10**-2.6 / speech))
+def levelled(waveform: np.ndarray, speech: np.floating) -> np.ndarray:
+    """A clip `(1, samples)`, brought to -26 dBFS."""
+    return waveform[None] * np.sqrt(10**-2.6 / speech)
 
 
 folder, *paths, output = (Path(argument) for argument in sys.argv[1:])
@@ -39,8 +39,9 @@ assert all(rate == 16_000 and clip.ndim == 1 for clip, rate in clips), "make bot
 (_, loudness), (squares, reference_loudness) = powers(source), powers(reference)
 loud = np.flatnonzero(squares > 1e-3 * reference_loudness)  # silent edges are cut, but for 50 ms
 reference = reference[max(0, 160 * loud[0] - 800) : 160 * loud[-1] + 1120]
-log_mel, f0 = features(source, loudness)
-reference_log_mel, reference_f0 = features(reference, reference_loudness)
+heard_source = levelled(source, loudness)
+log_mel, f0 = run("features", heard_source)
+reference_log_mel, reference_f0 = run("features", levelled(reference, reference_loudness))
 voiced = f0 > 0
 heard = np.log(f0[voiced])  # moved to the reference's median, and drawn through the gaps
 moved = heard + np.median(np.log(reference_f0[reference_f0 > 0])) - np.median(heard)
@@ -51,8 +52,7 @@ details = reference_log_mel[0].T[reference_f0[0] > 0]  # at least 20 frames
 (decoded,) = run("decoder", content, speaker, details[None], log_f0, voiced)
 noise = np.random.default_rng(0).standard_normal((1, 256 * voiced.size))
 (spoken,) = run("vocoder", decoded, log_f0, voiced, noise)
-levelled = np.zeros_like(spoken)
-levelled[0, : source.size] = source * np.sqrt(10**-2.6 / loudness)
-converted = run("temporal_envelope", spoken, levelled)[0][0, : source.size]
+followed = np.pad(heard_source, ((0, 0), (0, spoken.shape[1] - source.size)))
+converted = run("temporal_envelope", spoken, followed)[0][0, : source.size]
 converted = converted * np.sqrt(loudness / powers(converted)[1])  # as loud as the source
 soundfile.write(output, converted / max(1.0, np.abs(converted).max() / 0.99), 16_000)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vc.config import FeatureConfig
-from vc.features import mel_centres_hz
+from vc.features import between_bands, mel_centres_hz
 
 _LARGEST = 2.0  # natural log: what is further off than 17 dB is not the filters' fault
 
@@ -32,11 +32,10 @@ class MelCorrection(nn.Module):
         super().__init__()
         self.steps_per_frame = steps_per_frame
         centres = mel_centres_hz(features)
-        nyquist = features.sample_rate / 2
+        with torch.device("cpu"):
+            hertz = torch.linspace(0, features.sample_rate / 2, bins)
         self.register_buffer("centres", centres, persistent=False)  # Hz
-        self.register_buffer(
-            "between_bands", _between_bands(centres, nyquist, bins), persistent=False
-        )
+        self.register_buffer("between_bands", between_bands(centres, hertz), persistent=False)
 
     def forward(self, wanted: Tensor, heard: Tensor, trust: Tensor) -> Tensor:
         """Gains `(batch, bins, frames * steps_per_frame)`, 1 where nothing is to be changed.
@@ -54,16 +53,3 @@ class MelCorrection(nn.Module):
             log_gain, size=columns + 1, mode="linear", align_corners=True
         )
         return between_frames[..., :columns].exp()
-
-
-def _between_bands(centres: Tensor, nyquist: float, bins: int) -> Tensor:
-    """Weights `(bins, n_mels)` that interpolate linearly between the middles of mel bands."""
-    with torch.device("cpu"):
-        wanted = torch.linspace(0, nyquist, bins).clamp(float(centres[0]), float(centres[-1]))
-        above = torch.searchsorted(centres, wanted).clamp(1, len(centres) - 1)
-        low, high = centres[above - 1], centres[above]
-        share = ((wanted - low) / (high - low).clamp(min=1e-9)).clamp(0, 1)
-        weights = torch.zeros(bins, len(centres))
-        weights.scatter_(1, above[:, None], share[:, None])
-        weights.scatter_(1, above[:, None] - 1, 1 - share[:, None])
-    return weights

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vc.config import FeatureConfig
+from vc.features import between_bands
 
 _WINDOW_S = 0.02
 _STEPS_A_FRAME = 4
@@ -98,10 +99,8 @@ class TemporalEnvelope(nn.Module):
 def _bands(bins: int, sample_rate: int) -> Tensor:
     """Shares of each bin in overlapping bands, `(bins, bands)`, alike in width to the ear."""
     mel = 2595 * (1 + torch.linspace(0, sample_rate / 2, bins) / 700).log10()
-    width = mel[-1] / _BANDS
-    centres = width * (torch.arange(_BANDS) + 0.5)
-    inner = mel.clamp(centres[0], centres[-1])  # outside the last centre there is one band alone
-    return (1 - (inner[:, None] - centres).abs() / width).clamp(min=0.0)
+    centres = mel[-1] / _BANDS * (torch.arange(_BANDS) + 0.5)
+    return between_bands(centres, mel)
 
 
 def _blur(win_length: int, hop_length: int) -> Tensor:
