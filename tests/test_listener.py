@@ -171,7 +171,8 @@ def test_conversions_are_emphasised_away_from_the_average_voice() -> None:
     content, log_f0, voiced = torch.randn(1, 4, 20), torch.full((1, 40), 5.0), torch.ones(1, 40)
 
     def say(model: Autoencoder, voice: torch.Tensor) -> torch.Tensor:
-        return model.say(content, voice[None], log_f0, voiced, None).detach()
+        asked = model.emphasise(voice[None])
+        return model.say(content, asked, log_f0, voiced, None).detach()
 
     torch.testing.assert_close(say(emphatic, voices[0]), say(plain, voices[0]))
     wanted, average = say(plain, voices[1]), say(plain, voices[0])

@@ -344,9 +344,7 @@ class _LongConversion:
             with self._rows(self.features.n_mels) as log_mel:
                 f0, levels = self._analyse(log_mel)
                 content = self._encode_content(log_mel, near_speech(levels))
-            voiced = (f0 > 0).astype(np.float32)
-            moved = moved_f0(f0, voice, pitch, self.features)
-            self._decode(content, voice, interpolate_log_f0(moved), voiced)
+            self._decode(content, voice, f0, moved_f0(f0, voice, pitch, self.features))
 
     def result_samples(self, rate: int) -> int:
         """Samples of `result`."""
@@ -391,21 +389,26 @@ class _LongConversion:
     def _analyse(self, log_mel: Rows) -> tuple[Waveform, Tensor]:
         """Mel of every frame; returns F0 `(frames,)` in Hz and levels `(1, frames)`."""
         hop, frames = self.features.hop_length, len(self.waveform) // self.features.hop_length + 1
-        mel_context = -(-self.features.n_fft // (2 * hop))
         f0_context = round(_F0_CONTEXT_S * self.features.frame_rate)
         track, levels = [], []
         for span in _spans(frames, self.block_frames, f0_context):
             waveform = self.quiet.read(span.low * hop, span.high * hop)
             f0 = estimate_f0(waveform, self.features, self.quiet.peak)
             track.append(f0[span.start - span.low : span.stop - span.low])
-            low = max(span.low, span.start - mel_context)
-            waveform = self.heard.read(low * hop, min(span.high, span.stop + mel_context) * hop)
-            mel = self.converter.log_mel(self.converter._tensor(waveform))
-            mel = mel[..., span.start - low : span.stop - low]
+            mel = self._log_mel(self.heard, span.start, span.stop)
             levels.append(frame_levels(self.model.normalize(mel)))
             log_mel.append(_numpy(mel))
             self._report(_LISTEN, _ANALYSE, span.stop / frames)
         return np.concatenate(track), torch.cat(levels, dim=-1)
+
+    def _log_mel(self, clip: _Levelled, start: int, stop: int) -> Tensor:
+        """Frames `start` to `stop`, `(1, n_mels, frames)`, as they are in the whole clip."""
+        hop = self.features.hop_length
+        context = -(-self.features.n_fft // (2 * hop))
+        low = max(0, start - context)
+        waveform = clip.read(low * hop, (stop + context) * hop)
+        mel: Tensor = self.converter.log_mel(self.converter._tensor(waveform))
+        return mel[..., start - low : stop - low]
 
     def _encode_content(self, log_mel: Rows, counted: Tensor) -> Rows:
         """`Autoencoder.encode_content`, one layer of the whole file after the other.
@@ -476,33 +479,51 @@ class _LongConversion:
         )
         return encoder.tell(seen)
 
-    def _decode(self, content: Rows, voice: Voice, log_f0: Waveform, voiced: Waveform) -> None:
-        """Content and pitch -> samples, with phase and noise that go on from block to block."""
+    def _decode(self, content: Rows, voice: Voice, f0: Waveform, moved: Waveform) -> None:
+        """Content and pitch -> samples, with phase and noise that go on from block to block.
+
+        Args:
+            content: of the whole file.
+            voice: whose.
+            f0: of the source, `(frames,)` in Hz, 0 where unvoiced.
+            moved: the same as it is to be spoken.
+        """
         config, hop = self.model.config, self.features.hop_length
         radius, stride = config.kernel_size // 2, config.content_stride
         decoder = (config.decoder_blocks * radius + 1) + 2 * stride
         movement = -(-self.converter.temporal_envelope.context_samples // hop)
         context = self.vocoder.context + CONTEXT + decoder + movement
         context = stride * -(-context // stride)
-        speaker = voice.speaker_embedding.to(self.converter.device)[None]
         details = self.converter.details(voice)
         noise = WhiteNoise(hop)
         tensor = self.converter._tensor
+        log_f0, own_log_f0 = (tensor(interpolate_log_f0(track)) for track in (moved, f0))
+        voiced = tensor((f0 > 0).astype(np.float32))
+
+        first = min(len(f0), self.converter.rehearsed_frames)
+        part = self._tensor(content.read(0, -(-first // stride)))
+        rehearsal = self.converter.rehearse(part, voice, log_f0, voiced)
+        whole = self.converter.listen_to_source(
+            self._log_mel(self.quiet, 0, first), own_log_f0, rehearsal
+        )
         cycles, low = 0.0, 0
-        frames = len(log_f0)
-        for span in _spans(frames, self.block_frames, context):
-            cycles = (cycles + periods(tensor(log_f0[low : span.low + 1]), self.features)) % 1.0
+        for span in _spans(len(f0), self.block_frames, context):
+            cycles = (cycles + periods(log_f0[:, low : span.low + 1], self.features)) % 1.0
             low = span.low
-            pitch, flags = tensor(log_f0[low : span.high]), tensor(voiced[low : span.high])
-            part = content.read(low // stride, -(-span.high // stride))
-            mel = self.model.say(self._tensor(part), speaker, pitch, flags, details)
+            pitch, flags = log_f0[:, low : span.high], voiced[:, low : span.high]
+            part = self._tensor(content.read(low // stride, -(-span.high // stride)))
+            source = whole and whole._replace(
+                log_mel=self._log_mel(self.quiet, low, span.high),
+                log_f0=own_log_f0[:, low : span.high],
+            )
+            mel = self.model.say(part, rehearsal.speaker_embedding, pitch, flags, details, source)
             white = noise.read(low, span.high).to(self.converter.device)
             spoken = self.vocoder(mel, pitch, flags, white, cycles, decoded=True)
             samples = spoken[0].float().cpu().numpy()
-            source = self.quiet.read(low * hop, span.high * hop)
-            samples = self.converter.follow(samples, source)
+            quiet = self.quiet.read(low * hop, span.high * hop)
+            samples = self.converter.follow(samples, quiet)
             self.converted.append(samples[(span.start - low) * hop : (span.stop - low) * hop])
-            self._report(_ENCODE, _SYNTHESIZE, span.stop / frames)
+            self._report(_ENCODE, _SYNTHESIZE, span.stop / len(f0))
 
     def _statistics(
         self,

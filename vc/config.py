@@ -116,6 +116,8 @@ class AutoencoderConfig:
     f0_bands: int = 32  # radial basis functions over log-F0
     f0_conditioning: bool = True
     emphasis: float = 0.0  # how much farther from the average voice than asked conversions are
+    closed_loop: float = 0.0  # share of the voice that is missing from them, to ask for as well
+    residual: float = 0.0  # share of what is missing from the rebuilt source, to add to them
 
     def __post_init__(self) -> None:
         widths = ("width", "content_dim", "speaker_width", "speaker_dim", "f0_bands")
@@ -158,7 +160,8 @@ class AutoencoderConfig:
             self.bottleneck != "one_hot" or self.content_dim >= 2,
             "autoencoder: the one_hot bottleneck needs content_dim >= 2, its classes",
         )
-        _require(0 <= self.emphasis <= 1, "autoencoder: emphasis must be in 0..1")
+        for name in ("emphasis", "closed_loop", "residual"):
+            _require(0 <= getattr(self, name) <= 1, f"autoencoder: {name} must be in 0..1")
         _require(self.one_hot_temperature > 0, "autoencoder: one_hot_temperature must be positive")
 
     @property

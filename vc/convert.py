@@ -37,9 +37,10 @@ from vc.config import SHIPPED, FeatureConfig
 from vc.denoise import REFERENCE_EXPONENT, clean_blocks
 from vc.errors import CheckpointError, VCError, VoiceError
 from vc.features import LogMel
-from vc.model.autoencoder import Autoencoder
+from vc.model.autoencoder import Autoencoder, Rehearsal
 from vc.model.denoiser import Denoiser
 from vc.model.details import thin_out, voiced_frames
+from vc.model.residual import Source
 from vc.model.speaker_encoder import average_embeddings
 from vc.pitch import (
     estimate_f0,
@@ -409,14 +410,17 @@ class Converter:
     ) -> Waveform:
         """Convert `(samples,)` at the model's rate.
 
-        Pitch and temporal envelope are read from `quiet`, the same without its noise.
+        All but content is read from `quiet`, the same without its noise.
         """
         f0 = estimate_f0(quiet, self.features)
         voiced = self._tensor((f0 > 0).astype(np.float32))
         log_f0 = self._tensor(interpolate_log_f0(moved_f0(f0, voice, pitch, self.features)))
         progress(0.3)
         content = self.autoencoder.encode_content(self.log_mel(self._tensor(waveform)))
-        decoded = self._decode(content, voice, log_f0, voiced)
+        rehearsal = self.rehearse(content, voice, log_f0, voiced)
+        quiet_mel, own_log_f0 = self.log_mel(self._tensor(quiet)), interpolate_log_f0(f0)
+        source = self.listen_to_source(quiet_mel, self._tensor(own_log_f0), rehearsal)
+        decoded = self._say(content, rehearsal, voice, log_f0, voiced, source)
         progress(0.6)
         spoken = self.synthesize(decoded, log_f0, voiced)
         return fit_length(self.follow(spoken, quiet), len(waveform))
@@ -435,13 +439,54 @@ class Converter:
         """
         with torch.inference_mode():
             log_f0, voiced = (x[None].to(self.device) for x in (log_f0, voiced))
-            decoded = self._decode(content.to(self.device), voice, log_f0, voiced)
+            content = content.to(self.device)
+            rehearsal = self.rehearse(content, voice, log_f0, voiced)
+            decoded = self._say(content, rehearsal, voice, log_f0, voiced)
             return self.synthesize(decoded, log_f0, voiced)
 
-    def _decode(self, content: Tensor, voice: Voice, log_f0: Tensor, voiced: Tensor) -> Tensor:
+    def rehearse(self, content: Tensor, voice: Voice, log_f0: Tensor, voiced: Tensor) -> Rehearsal:
+        """`Autoencoder.rehearse`, of the first minute: as in `_say`, or no more than that."""
+        frames, stride = self.rehearsed_frames, self.autoencoder.config.content_stride
+        return self.autoencoder.rehearse(
+            content[..., : frames // stride],
+            voice.speaker_embedding.to(self.device)[None],
+            log_f0[:, :frames],
+            voiced[:, :frames],
+        )
+
+    def listen_to_source(
+        self, log_mel: Tensor, log_f0: Tensor, rehearsal: Rehearsal
+    ) -> Source | None:
+        """`Autoencoder.listen_to_source`, to the first minute of all `(1, ..., frames)`.
+
+        None if the model gives nothing back.
+        """
+        if not self.autoencoder.config.residual:
+            return None
+        frames = self.rehearsed_frames
+        source = self.autoencoder.listen_to_source(
+            log_mel[..., :frames], log_f0[:, :frames], rehearsal
+        )
+        return source._replace(log_mel=log_mel, log_f0=log_f0)
+
+    @property
+    def rehearsed_frames(self) -> int:
+        """What of a clip says enough of its voice."""
+        stride = self.autoencoder.config.content_stride
+        return stride * round(LONG_S * self.features.frame_rate / stride)
+
+    def _say(
+        self,
+        content: Tensor,
+        rehearsal: Rehearsal,
+        voice: Voice,
+        log_f0: Tensor,
+        voiced: Tensor,
+        source: Source | None = None,
+    ) -> Tensor:
         """Content and pitch `(1, frames)` -> log-mel `(1, n_mels, frames)`."""
-        speaker = voice.speaker_embedding.to(self.device)[None]
-        return self.autoencoder.say(content, speaker, log_f0, voiced, self.details(voice))
+        speaker, details = rehearsal.speaker_embedding, self.details(voice)
+        return self.autoencoder.say(content, speaker, log_f0, voiced, details, source)
 
     def details(self, voice: Voice) -> Tensor | None:
         """Frames that lend their details to a voice, `(1, kept, n_mels)`; None if there are none.

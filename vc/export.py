@@ -152,7 +152,7 @@ def graphs(converter: Converter) -> list[Graph]:
         Graph(
             "decoder",
             ExportableDecoder(model),
-            ("content", "speaker_embedding", "details", *pitch),
+            ("content", "speaker_embedding", "details", *pitch, "source_log_mel", "source_log_f0"),
             ("log_mel",),
         ),
         Graph(
@@ -182,14 +182,16 @@ def example_inputs(converter: Converter) -> dict[str, Input]:
         "spoken": Input(torch.zeros(_BATCH, _FRAMES * hop), of_waveform),
         "source": Input(torch.zeros(_BATCH, _FRAMES * hop), of_waveform),
         "log_mel": Input(torch.zeros(_BATCH, config.n_mels, _FRAMES), {0: batch, 2: frames}),
+        "source_log_mel": Input(torch.zeros(_BATCH, config.n_mels, _FRAMES), {0: batch, 2: frames}),
         "content": Input(content, {0: batch, 2: content_frames}),
         "speaker_embedding": Input(torch.zeros(_BATCH, config.embedding_dim), {0: batch}),
         "details": Input(
             torch.zeros(_BATCH, 2 * MIN_FRAMES, config.n_mels),
             {0: batch, 1: Dim("kept", min=MIN_FRAMES)},
         ),
-        # two tensors: one that was given twice would become one input
+        # tensors of their own: one that was given twice would become one input
         "log_f0": Input(torch.zeros(_BATCH, _FRAMES), {0: batch, 1: frames}),
+        "source_log_f0": Input(torch.zeros(_BATCH, _FRAMES), {0: batch, 1: frames}),
         "voiced": Input(torch.zeros(_BATCH, _FRAMES), {0: batch, 1: frames}),
         "noise": Input(torch.zeros(_BATCH, _FRAMES * hop), {0: batch, 1: hop * frames}),
     }

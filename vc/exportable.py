@@ -171,7 +171,7 @@ class ExportableSpeakerEncoder(nn.Module):
 
 
 class ExportableDecoder(nn.Module):
-    """Content, speaker embedding, details, pitch -> the log-mel that the vocoder is given."""
+    """Content, speaker embedding, details, pitch, source -> the log-mel for the vocoder."""
 
     def __init__(self, autoencoder: Autoencoder) -> None:
         super().__init__()
@@ -184,9 +184,15 @@ class ExportableDecoder(nn.Module):
         details: Tensor,
         log_f0: Tensor,
         voiced: Tensor,
+        source_log_mel: Tensor,
+        source_log_f0: Tensor,
     ) -> Tensor:
-        """See `Autoencoder.say`."""
-        return self.autoencoder.say(content, speaker_embedding, log_f0, voiced, details)
+        """See `Autoencoder.say`; everything is rehearsed."""
+        model = self.autoencoder
+        rehearsal = model.rehearse(content, speaker_embedding, log_f0, voiced)
+        source = model.listen_to_source(source_log_mel, source_log_f0, rehearsal)
+        asked = rehearsal.speaker_embedding
+        return model.say(content, asked, log_f0, voiced, details, source)
 
 
 class ExportableVocoder(nn.Module):

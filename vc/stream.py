@@ -313,7 +313,7 @@ class _Mouth:
         self.ear, self.pitch = ear, pitch
         self.features = converter.features
         self.model, self.vocoder = converter.autoencoder, vocoder
-        self.speaker = voice.speaker_embedding.to(converter.device)[None]
+        self.speaker = self.model.emphasise(voice.speaker_embedding.to(converter.device)[None])
         self.details = converter.details(voice)
         rate = self.features.frame_rate
         self.norms = [

@@ -46,10 +46,13 @@ voiced = f0 > 0
 heard = np.log(f0[voiced])  # moved to the reference's median, and drawn through the gaps
 moved = heard + np.median(np.log(reference_f0[reference_f0 > 0])) - np.median(heard)
 moved = moved.clip(*np.log([60, 600]))  # where the model has heard speech
-log_f0 = np.interp(np.arange(voiced.size), np.flatnonzero(voiced), moved)[None]
+own_log_f0, log_f0 = (
+    np.interp(np.arange(voiced.size), np.flatnonzero(voiced), track)[None]
+    for track in (heard, moved)
+)
 (content,), (speaker,) = run("content_encoder", log_mel), run("speaker_encoder", reference_log_mel)
 details = reference_log_mel[0].T[reference_f0[0] > 0]  # at least 20 frames
-(decoded,) = run("decoder", content, speaker, details[None], log_f0, voiced)
+(decoded,) = run("decoder", content, speaker, details[None], log_f0, voiced, log_mel, own_log_f0)
 noise = np.random.default_rng(0).standard_normal((1, 256 * voiced.size))
 (spoken,) = run("vocoder", decoded, log_f0, voiced, noise)
 followed = np.pad(heard_source, ((0, 0), (0, spoken.shape[1] - source.size)))

@@ -13,8 +13,10 @@ from vc.model.content_encoder import ContentEncoder
 from vc.model.decoder import Decoder
 from vc.model.details import finish
 from vc.model.layers import MelNetwork, Statistics, instance_norm, time_statistics
+from vc.model.residual import Source, residual
 from vc.model.speaker_encoder import (
     SpeakerEncoder,
+    ask_again,
     exaggerate,
     spectral_statistics,
     split_embedding,
@@ -30,6 +32,13 @@ class Latent(NamedTuple):
 
     content: Tensor  # (batch, content_dim, content_frames): what is said
     speaker_embedding: Tensor  # (batch, embedding_dim): who says it
+
+
+class Rehearsal(NamedTuple):
+    """What is known of a conversion before it is said."""
+
+    speaker_embedding: Tensor  # (batch, embedding_dim), that the decoder is to be asked for
+    stretch: Tensor | None  # of the vocal tract that was heard, (batch, 3)
 
 
 class Autoencoder(MelNetwork):
@@ -151,6 +160,52 @@ class Autoencoder(MelNetwork):
         mel = self.decoder(latent.content, latent.speaker_embedding, log_f0, voiced)
         return mel * self.get_buffer("mel_scale")[:, None] + self.get_buffer("mel_mean")[:, None]
 
+    def emphasise(self, speaker_embedding: Tensor) -> Tensor:
+        """What to ask the decoder for, to be given a voice `(batch, embedding_dim)`.
+
+        It says a little less of a voice than it is asked for, so it is asked for more
+        (`config.emphasis`), as guidance does with conditional diffusion (Ho & Salimans 2022,
+        arXiv:2207.12598).
+        """
+        if not self.config.emphasis:
+            return speaker_embedding
+        average, share = self.get_buffer("average_voice"), self.config.emphasis
+        return exaggerate(speaker_embedding, average, share, self.config)
+
+    def rehearse(
+        self, content: Tensor, speaker_embedding: Tensor, log_f0: Tensor, voiced: Tensor
+    ) -> Rehearsal:
+        """Say a clip for oneself, hear what voice it has, and ask for what was missing.
+
+        Args:
+            content: of the clip, or enough of it to tell a voice by, as in `decode`.
+            speaker_embedding: whose voice, `(batch, embedding_dim)`.
+            log_f0: as in `decode`.
+            voiced: as in `decode`.
+        """
+        asked, share = self.emphasise(speaker_embedding), self.config.closed_loop
+        if not share and not self.config.residual:
+            return Rehearsal(asked, None)
+        said = self.decode(Latent(content, asked), log_f0, voiced)
+        if share:
+            heard = self.encode_speaker(said, repaired=False)
+            asked = ask_again(asked, speaker_embedding, heard, share, self.config)
+            said = self.decode(Latent(content, asked), log_f0, voiced)
+        return Rehearsal(asked, self.hear_vocal_tract(said))
+
+    def listen_to_source(self, log_mel: Tensor, log_f0: Tensor, rehearsal: Rehearsal) -> Source:
+        """A source, for what is lost of it to be given back; see `vc.model.residual`.
+
+        Args:
+            log_mel: of the clip, or enough of it to tell a voice by, `(batch, n_mels, frames)`.
+            log_f0: of the same frames, as they are spoken there.
+            rehearsal: of its conversion.
+        """
+        own = self.hear_vocal_tract(log_mel)
+        higher = None if own is None or rehearsal.stretch is None else rehearsal.stretch - own
+        # what a telephone has cut off is not to be missed: it was never there
+        return Source(log_mel, log_f0, self.encode_speaker(log_mel, repaired=False), higher)
+
     def say(
         self,
         content: Tensor,
@@ -158,27 +213,28 @@ class Autoencoder(MelNetwork):
         log_f0: Tensor,
         voiced: Tensor,
         details: Tensor | None,
+        source: Source | None = None,
     ) -> Tensor:
         """Content in a voice, as a vocoder is given it: `decode`, for conversions.
 
-        The decoder says a little less of a voice than it is asked for, so it is asked for more
-        (`config.emphasis`), as guidance does with conditional diffusion (Ho & Salimans 2022,
-        arXiv:2207.12598); and what it blurs is mended (`vc.model.details.finish`).
+        What the latents lost is given back, if the source is there to tell (`config.residual`),
+        and what the decoder blurs is mended (`vc.model.details.finish`).
 
         Args:
             content: `(batch, content_dim, content_frames)`.
-            speaker_embedding: whose voice, `(batch, embedding_dim)`.
+            speaker_embedding: what `emphasise` or `rehearse` asks for, `(batch, embedding_dim)`.
             log_f0: as in `decode`.
             voiced: as in `decode`.
             details: frames that lend theirs, `(batch, kept, n_mels)`, or None.
+            source: the frames that content was read from.
 
         Returns:
             `(batch, n_mels, frames)`.
         """
-        if self.config.emphasis:
-            average, share = self.get_buffer("average_voice"), self.config.emphasis
-            speaker_embedding = exaggerate(speaker_embedding, average, share, self.config)
         decoded = self.decode(Latent(content, speaker_embedding), log_f0, voiced)
+        if source is not None and self.config.residual:
+            rebuilt = self.decode(Latent(content, source.speaker_embedding), source.log_f0, voiced)
+            decoded = decoded + residual(source, rebuilt, voiced, self.config.residual)
         return finish(decoded, voiced, details)
 
     def forward(self, log_mel: Tensor, log_f0: Tensor, voiced: Tensor) -> Tensor:

@@ -150,6 +150,27 @@ def exaggerate(
     return with_unit_identity(embedding + share * (embedding - average), config)
 
 
+def ask_again(
+    asked: Tensor, wanted: Tensor, heard: Tensor, share: float, config: AutoencoderConfig
+) -> Tensor:
+    """What to ask for next, if one embedding was asked for and another was heard.
+
+    The mean spectrum stays as it was asked for: what is heard of it hangs on what was said.
+
+    Args:
+        asked: `(batch, embedding_dim)`.
+        wanted: the same shape.
+        heard: the same shape.
+        share: of what was missing, to ask for in addition.
+        config: tells the parts of an embedding.
+    """
+    identity, _, log_deviation = split_embedding(share * (wanted - heard), config)
+    missed = [identity]
+    if config.speaker_statistics:
+        missed += [torch.zeros_like(log_deviation), log_deviation]
+    return with_unit_identity(asked + torch.cat(missed, dim=-1), config)
+
+
 def with_unit_identity(embedding: Tensor, config: AutoencoderConfig) -> Tensor:
     """`(..., embedding_dim)` with a learnt part of length 1, as the decoder knows it."""
     identity = functional.normalize(embedding[..., : config.speaker_dim], dim=-1)

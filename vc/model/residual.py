@@ -1,0 +1,51 @@
+"""What an autoencoder loses of its source, given back in the other voice.
+
+Rebuilt from its own content in its own voice, a clip is not quite itself. The voice was given, so
+what is missing is words, most of all: rebuilt clips lose twice as many as what then becomes of them
+in another voice. The same is missing from the conversion. So the difference is added to it, as
+broad as formants are, since harmonics follow another pitch there, and moved to where the formants
+of the new voice lie. To add all of it would be to filter the source by the difference of two
+conversions (Kobayashi et al. 2014, "Statistical singing voice conversion with direct waveform
+modification based on the spectrum differential"), which keeps much of its voice.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vc.model.layers import smooth_bands
+from vc.model.vocal_tract import bend
+
+_COEFFICIENTS = 20  # cepstral: what is finer is harmonics
+_VOICED_SHARE = 0.5  # of what unvoiced frames are given: these hardly know who speaks
+
+
+class Source(NamedTuple):
+    """A clip that is converted, or a part of it, and what is known of all of it."""
+
+    log_mel: Tensor  # (batch, n_mels, frames)
+    log_f0: Tensor  # (batch, frames), as it is spoken there
+    speaker_embedding: Tensor  # (batch, embedding_dim)
+    stretch: Tensor | None  # (batch, 3), by which its formants lie higher than the conversion's
+
+
+def residual(source: Source, rebuilt: Tensor, voiced: Tensor, share: float) -> Tensor:
+    """What is to be added to a conversion.
+
+    Args:
+        source: what is converted.
+        rebuilt: from its own latents, `(batch, n_mels, frames)`.
+        voiced: `(batch, frames)`, 1.0 where voiced.
+        share: of what is missing in unvoiced frames.
+
+    Returns:
+        `(batch, n_mels, frames)`.
+    """
+    missing = smooth_bands(source.log_mel - rebuilt, _COEFFICIENTS)
+    if source.stretch is not None:
+        missing = bend(missing, source.stretch)
+    shares = torch.where(voiced > 0, share * _VOICED_SHARE, share)
+    return shares.unsqueeze(1) * missing
