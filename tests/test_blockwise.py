@@ -91,6 +91,19 @@ def test_blocks_of_the_shipped_model_give_what_the_whole_clip_gives(
     assert difference_db(ours.waveform, whole.waveform) < -90
 
 
+def test_blocks_rehearse_as_much_of_a_clip_as_the_whole_does(
+    tiny: Converter, high_voice: Audio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, voice = long_voice(6.0), tiny.voice(high_voice)
+    of_all = tiny.convert(source, voice)
+    monkeypatch.setattr(Converter, "rehearsed_frames", 100)
+    whole = tiny.convert(source, voice)
+    monkeypatch.setattr(vc.blockwise, "BLOCK_S", 1.3)
+    ours = convert_waveform(tiny, source, voice, "match", 16_000, lambda share: None)
+    assert difference_db(ours.waveform, whole.waveform) < -90
+    assert difference_db(of_all.waveform, whole.waveform) > -60
+
+
 @pytest.mark.usefixtures("short_blocks")
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".opus", ".mp3"])
 def test_a_long_file_becomes_a_file_of_the_same_length(
