@@ -258,7 +258,7 @@ class _LongConversion:
         self._open = ExitStack()
         self.waveform = self._rows(1)  # source at the model's rate, as read
         self.heard = _Levelled(self.waveform)  # what content is read from
-        self.quiet = self.heard  # what pitch and temporal envelope are read from
+        self.quiet = self.heard  # what all else is read from
         self.converted = self._rows(1)  # result at the model's rate
 
     def __enter__(self) -> _LongConversion:

@@ -140,8 +140,8 @@ class Converter:
             progress: called with the share done, 0 to 1.
             strength: how far to go from the source's own voice (0) to the references' (1); a
                 pitch that is matched goes as far.
-            denoise: take background noise and echoes out of the source first; its pitch and
-                temporal envelope, and the references, are always heard without them.
+            denoise: take background noise and echoes out of the source first; all but its
+                content, and the references, are always heard without them.
 
         Returns:
             As long as the source (to the sample, at the source's rate) and as loud.

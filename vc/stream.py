@@ -7,7 +7,9 @@ before these. That takes more arithmetic than a causal network (frames are compu
 over), but no other weights, and costs no words.
 
 What whole-clip conversion takes from the whole clip is estimated from what was heard so far: the
-level, the speaker's usual pitch, and the statistics of the content encoder's instance norms.
+level, the speaker's usual pitch, and the statistics of the content encoder's instance norms. But
+nothing is rehearsed, and no residual given back (`vc.model.residual`): a microphone's noise is not
+taken out here, and would come back with it.
 """
 
 from __future__ import annotations

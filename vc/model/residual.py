@@ -1,12 +1,12 @@
 """What an autoencoder loses of its source, given back in the other voice.
 
 Rebuilt from its own content in its own voice, a clip is not quite itself. The voice was given, so
-what is missing is words, most of all: rebuilt clips lose twice as many as what then becomes of them
-in another voice. The same is missing from the conversion. So the difference is added to it, as
-broad as formants are, since harmonics follow another pitch there, and moved to where the formants
-of the new voice lie. To add all of it would be to filter the source by the difference of two
-conversions (Kobayashi et al. 2014, "Statistical singing voice conversion with direct waveform
-modification based on the spectrum differential"), which keeps much of its voice.
+what is missing is words, most of all, and a conversion misses the same ones: three quarters of what
+it loses are lost when no voice has changed yet. So the difference is added to it: as broad as
+formants are, since harmonics follow another pitch there, and moved to where the formants of the new
+voice lie. Added in full, it would make of the conversion a filter for the source (Kobayashi et al.
+2014, "Statistical singing voice conversion with direct waveform modification based on the spectrum
+differential"), which keeps much of its voice; so a share must do.
 """
 
 from __future__ import annotations
