@@ -131,6 +131,9 @@ def time_ours(seconds: float, folder: Path) -> dict[str, float]:
     latent = Latent(model.encode_content(log_mel), model.encode_speaker(log_mel))
     decoded = model.decode(latent, log_f0, voiced)
     voice = converter.voice(EXAMPLES / "reference.flac")
+    rehearsal = converter.rehearse(latent.content, voice, log_f0, voiced)
+    source = converter.listen_to_source(log_mel, log_f0, rehearsal)
+    asked, details = rehearsal.speaker_embedding, converter.details(voice)
     stages: dict[str, Callable[[], object]] = {
         "read": lambda: read_audio(path),
         "resample, both ways": lambda: resample(
@@ -138,11 +141,16 @@ def time_ours(seconds: float, folder: Path) -> dict[str, float]:
             features.sample_rate,
             FILE_RATE,
         ),
-        "denoiser, for the pitch": lambda: clean_waveform(converter.need_denoiser(), waveform),
+        "denoiser": lambda: clean_waveform(converter.need_denoiser(), waveform),
         "F0": lambda: estimate_f0(waveform, features),
         "log-mel": lambda: converter.log_mel(samples),
         "content encoder": lambda: model.encode_content(log_mel),
-        "decoder": lambda: model.decode(latent, log_f0, voiced),
+        "rehearsal": lambda: converter.rehearse(latent.content, voice, log_f0, voiced),
+        "source's own voice": lambda: converter.listen_to_source(log_mel, log_f0, rehearsal),
+        "decoder, residual, details": lambda: model.say(
+            latent.content, asked, log_f0, voiced, details, source
+        ),
+        "of these, the decoder once": lambda: model.decode(latent, log_f0, voiced),
         "vocoder": lambda: converter.synthesize(decoded, log_f0, voiced),
         "temporal envelope": lambda: converter.follow(waveform, waveform),
         "write": lambda: write_audio(output, original),
