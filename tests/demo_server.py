@@ -20,8 +20,14 @@ class Served(NamedTuple):
     folder: Path
 
     def files(self) -> list[Path]:
-        """Everything that is on disk of any visit."""
-        return [f for f in self.folder.rglob("*") if f.is_file() and f.stat().st_size > 0]
+        """Everything that is on disk of any visit, while some of it may be being deleted."""
+        found = []
+        for folder, _, names in os.walk(self.folder):  # which skips folders that are gone
+            for path in (Path(folder, name) for name in names):
+                with contextlib.suppress(FileNotFoundError):
+                    if path.stat().st_size > 0:
+                        found.append(path)
+        return found
 
 
 @contextlib.contextmanager
