@@ -9,7 +9,7 @@ from tests.conftest import TINY_AUTOENCODER
 from vc.config import FeatureConfig
 from vc.model.autoencoder import Autoencoder
 from vc.model.layers import smooth_bands
-from vc.model.residual import Source, residual
+from vc.model.residual import Source, power_left, residual
 from vc.model.speaker_encoder import ask_again, split_embedding
 
 N_MELS, FRAMES = 80, 40
@@ -49,6 +49,23 @@ def test_what_is_missing_moves_with_the_formants() -> None:
         return int(residual(source, rebuilt, unvoiced, 0.5)[0, :, 5].argmax())
 
     assert peak(0.2) < peak(0.0) == 40 < peak(-0.2)
+
+
+def test_less_is_given_back_where_noise_was_taken_out() -> None:
+    torch.manual_seed(0)
+    recorded, unvoiced = torch.randn(1, N_MELS, FRAMES), torch.zeros(1, FRAMES)
+    cleaned = recorded.clone()
+    cleaned[..., :10] -= 1.0
+    cleaned[..., -1] += 1e-3  # noise is never put in
+    left = power_left(cleaned, recorded)
+    embedding = torch.zeros(1, TINY_AUTOENCODER.embedding_dim)
+    source = Source(cleaned, unvoiced, embedding, None)
+    everywhere, less = (
+        residual(given, torch.zeros_like(cleaned), unvoiced, 1.0)
+        for given in (source, source._replace(left=left))
+    )
+    torch.testing.assert_close(less[..., 10:], everywhere[..., 10:])
+    torch.testing.assert_close(less[..., :10], everywhere[..., :10] * torch.e**-2)
 
 
 def test_pitch_of_the_source_is_not_given_back() -> None:

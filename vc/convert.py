@@ -40,7 +40,7 @@ from vc.features import LogMel
 from vc.model.autoencoder import Autoencoder, Rehearsal
 from vc.model.denoiser import Denoiser
 from vc.model.details import thin_out, voiced_frames
-from vc.model.residual import Source
+from vc.model.residual import Source, power_left
 from vc.model.speaker_encoder import average_embeddings
 from vc.pitch import (
     estimate_f0,
@@ -416,10 +416,13 @@ class Converter:
         voiced = self._tensor((f0 > 0).astype(np.float32))
         log_f0 = self._tensor(interpolate_log_f0(moved_f0(f0, voice, pitch, self.features)))
         progress(0.3)
-        content = self.autoencoder.encode_content(self.log_mel(self._tensor(waveform)))
+        heard, quiet_mel = (self.log_mel(self._tensor(x)) for x in (waveform, quiet))
+        content = self.autoencoder.encode_content(heard)
         rehearsal = self.rehearse(content, voice, log_f0, voiced)
-        quiet_mel, own_log_f0 = self.log_mel(self._tensor(quiet)), interpolate_log_f0(f0)
-        source = self.listen_to_source(quiet_mel, self._tensor(own_log_f0), rehearsal)
+        own_log_f0 = self._tensor(interpolate_log_f0(f0))
+        source = self.listen_to_source(quiet_mel, own_log_f0, rehearsal)
+        if source is not None:
+            source = source._replace(left=power_left(quiet_mel, heard))
         decoded = self._say(content, rehearsal, voice, log_f0, voiced, source)
         progress(0.6)
         spoken = self.synthesize(decoded, log_f0, voiced)

@@ -30,6 +30,7 @@ class Source(NamedTuple):
     log_f0: Tensor  # (batch, frames), as it is spoken there
     speaker_embedding: Tensor  # (batch, embedding_dim)
     stretch: Tensor | None  # (batch, 3), by which its formants lie higher than the conversion's
+    left: Tensor | None = None  # see `power_left`, if noise was taken out
 
 
 def residual(source: Source, rebuilt: Tensor, voiced: Tensor, share: float) -> Tensor:
@@ -45,7 +46,21 @@ def residual(source: Source, rebuilt: Tensor, voiced: Tensor, share: float) -> T
         `(batch, n_mels, frames)`.
     """
     missing = smooth_bands(source.log_mel - rebuilt, _COEFFICIENTS)
+    if source.left is not None:
+        missing = source.left * missing
     if source.stretch is not None:
         missing = bend(missing, source.stretch)
     shares = torch.where(voiced > 0, share * _VOICED_SHARE, share)
     return shares.unsqueeze(1) * missing
+
+
+def power_left(log_mel: Tensor, recorded: Tensor) -> Tensor:
+    """Share of the power of each band that was left when noise and echoes were taken out.
+
+    Where little was left, what is missing is rather echo or noise than words.
+
+    Args:
+        log_mel: without them, `(batch, n_mels, frames)`.
+        recorded: with them, the same shape.
+    """
+    return (2 * (log_mel - recorded)).clamp(max=0).exp()
