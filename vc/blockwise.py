@@ -45,7 +45,6 @@ from vc.denoise import clean_blocks
 from vc.model.content_encoder import ContentEncoder
 from vc.model.details import CONTEXT
 from vc.model.layers import ConvNeXtBlock, InstanceNorm, Statistics, instance_norm
-from vc.model.residual import power_left
 from vc.model.speech_frames import frame_levels, near_speech
 from vc.model.vocal_tract import STRIDE as TRACT_STRIDE
 from vc.on_disk import LevelMeter, Rows
@@ -513,14 +512,11 @@ class _LongConversion:
             low = span.low
             pitch, flags = log_f0[:, low : span.high], voiced[:, low : span.high]
             part = self._tensor(content.read(low // stride, -(-span.high // stride)))
-            source = whole
-            if source is not None:
-                heard, quiet_mel = (
-                    self._log_mel(clip, low, span.high) for clip in (self.heard, self.quiet)
-                )
-                own_pitch = own_log_f0[:, low : span.high]
-                left = power_left(quiet_mel, heard)
-                source = source._replace(log_mel=quiet_mel, log_f0=own_pitch, left=left)
+            source = whole and whole.frames(
+                self._log_mel(self.quiet, low, span.high),
+                own_log_f0[:, low : span.high],
+                self._log_mel(self.heard, low, span.high),
+            )
             mel = self.model.say(part, rehearsal.speaker_embedding, pitch, flags, details, source)
             white = noise.read(low, span.high).to(self.converter.device)
             spoken = self.vocoder(mel, pitch, flags, white, cycles, decoded=True)

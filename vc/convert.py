@@ -40,7 +40,7 @@ from vc.features import LogMel
 from vc.model.autoencoder import Autoencoder, Rehearsal
 from vc.model.denoiser import Denoiser
 from vc.model.details import thin_out, voiced_frames
-from vc.model.residual import Source, power_left
+from vc.model.residual import Source
 from vc.model.speaker_encoder import average_embeddings
 from vc.pitch import (
     estimate_f0,
@@ -421,9 +421,9 @@ class Converter:
         rehearsal = self.rehearse(content, voice, log_f0, voiced)
         own_log_f0 = self._tensor(interpolate_log_f0(f0))
         source = self.listen_to_source(quiet_mel, own_log_f0, rehearsal)
-        if source is not None:
-            source = source._replace(left=power_left(quiet_mel, heard))
-        decoded = self._say(content, rehearsal, voice, log_f0, voiced, source)
+        source = source and source.frames(quiet_mel, own_log_f0, heard)
+        asked, details = rehearsal.speaker_embedding, self.details(voice)
+        decoded = self.autoencoder.say(content, asked, log_f0, voiced, details, source)
         progress(0.6)
         spoken = self.synthesize(decoded, log_f0, voiced)
         return fit_length(self.follow(spoken, quiet), len(waveform))
@@ -443,12 +443,12 @@ class Converter:
         with torch.inference_mode():
             log_f0, voiced = (x[None].to(self.device) for x in (log_f0, voiced))
             content = content.to(self.device)
-            rehearsal = self.rehearse(content, voice, log_f0, voiced)
-            decoded = self._say(content, rehearsal, voice, log_f0, voiced)
+            asked = self.rehearse(content, voice, log_f0, voiced).speaker_embedding
+            decoded = self.autoencoder.say(content, asked, log_f0, voiced, self.details(voice))
             return self.synthesize(decoded, log_f0, voiced)
 
     def rehearse(self, content: Tensor, voice: Voice, log_f0: Tensor, voiced: Tensor) -> Rehearsal:
-        """`Autoencoder.rehearse`, of the first minute: as in `_say`, or no more than that."""
+        """`Autoencoder.rehearse`, of the first minute of all `(1, ..., frames)`."""
         frames, stride = self.rehearsed_frames, self.autoencoder.config.content_stride
         return self.autoencoder.rehearse(
             content[..., : frames // stride],
@@ -460,36 +460,17 @@ class Converter:
     def listen_to_source(
         self, log_mel: Tensor, log_f0: Tensor, rehearsal: Rehearsal
     ) -> Source | None:
-        """`Autoencoder.listen_to_source`, to the first minute of all `(1, ..., frames)`.
-
-        None if the model gives nothing back.
-        """
-        if not self.autoencoder.config.residual:
-            return None
+        """`Autoencoder.listen_to_source`, to the first minute of all `(1, ..., frames)`."""
         frames = self.rehearsed_frames
-        source = self.autoencoder.listen_to_source(
+        return self.autoencoder.listen_to_source(
             log_mel[..., :frames], log_f0[:, :frames], rehearsal
         )
-        return source._replace(log_mel=log_mel, log_f0=log_f0)
 
     @property
     def rehearsed_frames(self) -> int:
         """What of a clip says enough of its voice."""
         stride = self.autoencoder.config.content_stride
         return stride * round(LONG_S * self.features.frame_rate / stride)
-
-    def _say(
-        self,
-        content: Tensor,
-        rehearsal: Rehearsal,
-        voice: Voice,
-        log_f0: Tensor,
-        voiced: Tensor,
-        source: Source | None = None,
-    ) -> Tensor:
-        """Content and pitch `(1, frames)` -> log-mel `(1, n_mels, frames)`."""
-        speaker, details = rehearsal.speaker_embedding, self.details(voice)
-        return self.autoencoder.say(content, speaker, log_f0, voiced, details, source)
 
     def details(self, voice: Voice) -> Tensor | None:
         """Frames that lend their details to a voice, `(1, kept, n_mels)`; None if there are none.

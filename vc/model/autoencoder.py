@@ -193,14 +193,21 @@ class Autoencoder(MelNetwork):
             said = self.decode(Latent(content, asked), log_f0, voiced)
         return Rehearsal(asked, self.hear_vocal_tract(said))
 
-    def listen_to_source(self, log_mel: Tensor, log_f0: Tensor, rehearsal: Rehearsal) -> Source:
+    def listen_to_source(
+        self, log_mel: Tensor, log_f0: Tensor, rehearsal: Rehearsal
+    ) -> Source | None:
         """A source, for what is lost of it to be given back; see `vc.model.residual`.
 
         Args:
             log_mel: of the clip, or enough of it to tell a voice by, `(batch, n_mels, frames)`.
             log_f0: of the same frames, as they are spoken there.
             rehearsal: of its conversion.
+
+        Returns:
+            None if nothing is to be given back.
         """
+        if not self.config.residual:
+            return None
         own = self.hear_vocal_tract(log_mel)
         higher = None if own is None or rehearsal.stretch is None else rehearsal.stretch - own
         # what a telephone has cut off is not to be missed: it was never there
@@ -232,7 +239,7 @@ class Autoencoder(MelNetwork):
             `(batch, n_mels, frames)`.
         """
         decoded = self.decode(Latent(content, speaker_embedding), log_f0, voiced)
-        if source is not None and self.config.residual:
+        if source is not None:
             rebuilt = self.decode(Latent(content, source.speaker_embedding), source.log_f0, voiced)
             decoded = decoded + residual(source, rebuilt, voiced, self.config.residual)
         return finish(decoded, voiced, details)

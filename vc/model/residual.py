@@ -32,6 +32,17 @@ class Source(NamedTuple):
     stretch: Tensor | None  # (batch, 3), by which its formants lie higher than the conversion's
     left: Tensor | None = None  # see `power_left`, if noise was taken out
 
+    def frames(self, log_mel: Tensor, log_f0: Tensor, recorded: Tensor) -> Source:
+        """Some frames of the same clip.
+
+        Args:
+            log_mel: `(batch, n_mels, frames)`.
+            log_f0: `(batch, frames)`.
+            recorded: as `log_mel`, before noise and echoes were taken out.
+        """
+        left = power_left(log_mel, recorded)
+        return self._replace(log_mel=log_mel, log_f0=log_f0, left=left)
+
 
 def residual(source: Source, rebuilt: Tensor, voiced: Tensor, share: float) -> Tensor:
     """What is to be added to a conversion.
