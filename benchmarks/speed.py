@@ -131,9 +131,9 @@ def time_ours(seconds: float, folder: Path) -> dict[str, float]:
     latent = Latent(model.encode_content(log_mel), model.encode_speaker(log_mel))
     decoded = model.decode(latent, log_f0, voiced)
     voice = converter.voice(EXAMPLES / "reference.flac")
-    rehearsal = converter.rehearse(latent.content, voice, log_f0, voiced)
-    source = converter.listen_to_source(log_mel, log_f0, rehearsal)
-    asked, details = rehearsal.speaker_embedding, converter.details(voice)
+    wanted, details = voice.speaker_embedding[None], converter.details(voice)
+    asked = model.rehearse(latent.content, wanted, log_f0, voiced)
+    source = model.listen_to_source(log_mel, log_f0)
     stages: dict[str, Callable[[], object]] = {
         "read": lambda: read_audio(path),
         "resample, both ways": lambda: resample(
@@ -145,8 +145,8 @@ def time_ours(seconds: float, folder: Path) -> dict[str, float]:
         "F0": lambda: estimate_f0(waveform, features),
         "log-mel": lambda: converter.log_mel(samples),
         "content encoder": lambda: model.encode_content(log_mel),
-        "rehearsal": lambda: converter.rehearse(latent.content, voice, log_f0, voiced),
-        "source's own voice": lambda: converter.listen_to_source(log_mel, log_f0, rehearsal),
+        "rehearsal": lambda: model.rehearse(latent.content, wanted, log_f0, voiced),
+        "source's own voice": lambda: model.listen_to_source(log_mel, log_f0),
         "decoder, residual, details": lambda: model.say(
             latent.content, asked, log_f0, voiced, details, source
         ),

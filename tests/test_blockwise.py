@@ -96,7 +96,7 @@ def test_blocks_rehearse_as_much_of_a_clip_as_the_whole_does(
 ) -> None:
     source, voice = long_voice(6.0), tiny.voice(high_voice)
     of_all = tiny.convert(source, voice)
-    monkeypatch.setattr(Converter, "rehearsed_frames", 100)
+    monkeypatch.setattr(tiny.autoencoder, "heard_frames", 100)
     whole = tiny.convert(source, voice)
     monkeypatch.setattr(vc.blockwise, "BLOCK_S", 1.3)
     ours = convert_waveform(tiny, source, voice, "match", 16_000, lambda share: None)

@@ -42,6 +42,7 @@ from vc.audio import (
 )
 from vc.convert import COMMENT, LONG_S, Converter, Pitch, Progress, Reference, moved_f0
 from vc.denoise import clean_blocks
+from vc.model.autoencoder import Latent
 from vc.model.content_encoder import ContentEncoder
 from vc.model.details import CONTEXT
 from vc.model.layers import ConvNeXtBlock, InstanceNorm, Statistics, instance_norm
@@ -500,12 +501,16 @@ class _LongConversion:
         log_f0, own_log_f0 = (tensor(interpolate_log_f0(track)) for track in (moved, f0))
         voiced = tensor((f0 > 0).astype(np.float32))
 
-        first = min(len(f0), self.converter.rehearsed_frames)
-        part = self._tensor(content.read(0, -(-first // stride)))
-        rehearsal = self.converter.rehearse(part, voice, log_f0, voiced)
-        whole = self.converter.listen_to_source(
-            self._log_mel(self.quiet, 0, first), own_log_f0, rehearsal
-        )
+        heard = self.model.heard_frames or len(f0)
+        first = min(len(f0), heard + context)
+        beginning = self._tensor(content.read(0, -(-first // stride)))
+        wanted = voice.speaker_embedding.to(self.converter.device)[None]
+        asked = self.model.rehearse(beginning, wanted, log_f0, voiced)
+        whole = self.model.listen_to_source(self._log_mel(self.quiet, 0, first), own_log_f0)
+        if whole:
+            said = self.model.decode(Latent(beginning, asked), log_f0[:, :first], voiced[:, :first])
+            stretch = self.model.hear_vocal_tract(said[..., :heard])
+            whole = whole._replace(said_stretch=stretch)
         cycles, low = 0.0, 0
         for span in _spans(len(f0), self.block_frames, context):
             cycles = (cycles + periods(log_f0[:, low : span.low + 1], self.features)) % 1.0
@@ -517,7 +522,7 @@ class _LongConversion:
                 own_log_f0[:, low : span.high],
                 self._log_mel(self.heard, low, span.high),
             )
-            mel = self.model.say(part, rehearsal.speaker_embedding, pitch, flags, details, source)
+            mel = self.model.say(part, asked, pitch, flags, details, source)
             white = noise.read(low, span.high).to(self.converter.device)
             spoken = self.vocoder(mel, pitch, flags, white, cycles, decoded=True)
             samples = spoken[0].float().cpu().numpy()

@@ -37,7 +37,7 @@ from vc.config import SHIPPED, FeatureConfig
 from vc.denoise import REFERENCE_EXPONENT, clean_blocks
 from vc.errors import CheckpointError, VCError, VoiceError
 from vc.features import LogMel
-from vc.model.autoencoder import Autoencoder, Rehearsal
+from vc.model.autoencoder import Autoencoder
 from vc.model.denoiser import Denoiser
 from vc.model.details import thin_out, voiced_frames
 from vc.model.residual import Source
@@ -418,12 +418,10 @@ class Converter:
         progress(0.3)
         heard, quiet_mel = (self.log_mel(self._tensor(x)) for x in (waveform, quiet))
         content = self.autoencoder.encode_content(heard)
-        rehearsal = self.rehearse(content, voice, log_f0, voiced)
         own_log_f0 = self._tensor(interpolate_log_f0(f0))
-        source = self.listen_to_source(quiet_mel, own_log_f0, rehearsal)
+        source = self.autoencoder.listen_to_source(quiet_mel, own_log_f0)
         source = source and source.frames(quiet_mel, own_log_f0, heard)
-        asked, details = rehearsal.speaker_embedding, self.details(voice)
-        decoded = self.autoencoder.say(content, asked, log_f0, voiced, details, source)
+        decoded = self._say(content, voice, log_f0, voiced, source)
         progress(0.6)
         spoken = self.synthesize(decoded, log_f0, voiced)
         return fit_length(self.follow(spoken, quiet), len(waveform))
@@ -442,35 +440,16 @@ class Converter:
         """
         with torch.inference_mode():
             log_f0, voiced = (x[None].to(self.device) for x in (log_f0, voiced))
-            content = content.to(self.device)
-            asked = self.rehearse(content, voice, log_f0, voiced).speaker_embedding
-            decoded = self.autoencoder.say(content, asked, log_f0, voiced, self.details(voice))
+            decoded = self._say(content.to(self.device), voice, log_f0, voiced, None)
             return self.synthesize(decoded, log_f0, voiced)
 
-    def rehearse(self, content: Tensor, voice: Voice, log_f0: Tensor, voiced: Tensor) -> Rehearsal:
-        """`Autoencoder.rehearse`, of the first minute of all `(1, ..., frames)`."""
-        frames, stride = self.rehearsed_frames, self.autoencoder.config.content_stride
-        return self.autoencoder.rehearse(
-            content[..., : frames // stride],
-            voice.speaker_embedding.to(self.device)[None],
-            log_f0[:, :frames],
-            voiced[:, :frames],
-        )
-
-    def listen_to_source(
-        self, log_mel: Tensor, log_f0: Tensor, rehearsal: Rehearsal
-    ) -> Source | None:
-        """`Autoencoder.listen_to_source`, to the first minute of all `(1, ..., frames)`."""
-        frames = self.rehearsed_frames
-        return self.autoencoder.listen_to_source(
-            log_mel[..., :frames], log_f0[:, :frames], rehearsal
-        )
-
-    @property
-    def rehearsed_frames(self) -> int:
-        """What of a clip says enough of its voice."""
-        stride = self.autoencoder.config.content_stride
-        return stride * round(LONG_S * self.features.frame_rate / stride)
+    def _say(
+        self, content: Tensor, voice: Voice, log_f0: Tensor, voiced: Tensor, source: Source | None
+    ) -> Tensor:
+        """A whole clip rehearsed, and said: `(1, n_mels, frames)`."""
+        wanted = voice.speaker_embedding.to(self.device)[None]
+        asked = self.autoencoder.rehearse(content, wanted, log_f0, voiced)
+        return self.autoencoder.say(content, asked, log_f0, voiced, self.details(voice), source)
 
     def details(self, voice: Voice) -> Tensor | None:
         """Frames that lend their details to a voice, `(1, kept, n_mels)`; None if there are none.

@@ -7,6 +7,7 @@ What the networks themselves compute is not written a second time; each module w
 
 from __future__ import annotations
 
+import copy
 import math
 
 import torch
@@ -171,11 +172,15 @@ class ExportableSpeakerEncoder(nn.Module):
 
 
 class ExportableDecoder(nn.Module):
-    """Content, speaker embedding, details, pitch, source -> the log-mel for the vocoder."""
+    """Content, speaker embedding, details, pitch, source -> the log-mel for the vocoder.
+
+    All of a clip is rehearsed: a graph for clips of any length cannot tell where a minute ends.
+    """
 
     def __init__(self, autoencoder: Autoencoder) -> None:
         super().__init__()
-        self.autoencoder = autoencoder
+        self.autoencoder = copy.copy(autoencoder)
+        self.autoencoder.heard_frames = None
 
     def forward(
         self,
@@ -187,11 +192,10 @@ class ExportableDecoder(nn.Module):
         source_log_mel: Tensor,
         source_log_f0: Tensor,
     ) -> Tensor:
-        """See `Autoencoder.say`; everything is rehearsed."""
+        """See `Autoencoder.rehearse` and `Autoencoder.say`."""
         model = self.autoencoder
-        rehearsal = model.rehearse(content, speaker_embedding, log_f0, voiced)
-        source = model.listen_to_source(source_log_mel, source_log_f0, rehearsal)
-        asked = rehearsal.speaker_embedding
+        asked = model.rehearse(content, speaker_embedding, log_f0, voiced)
+        source = model.listen_to_source(source_log_mel, source_log_f0)
         return model.say(content, asked, log_f0, voiced, details, source)
 
 

@@ -25,6 +25,7 @@ from vc.model.speech_frames import frame_levels, near_speech
 from vc.model.vocal_tract import VocalTractEncoder, bend
 
 _FOLLOWING = 0.01  # how far the average voice moves to each batch's
+_HEARD_S = 60.0
 
 
 class Latent(NamedTuple):
@@ -32,13 +33,6 @@ class Latent(NamedTuple):
 
     content: Tensor  # (batch, content_dim, content_frames): what is said
     speaker_embedding: Tensor  # (batch, embedding_dim): who says it
-
-
-class Rehearsal(NamedTuple):
-    """What is known of a conversion before it is said."""
-
-    speaker_embedding: Tensor  # (batch, embedding_dim), that the decoder is to be asked for
-    stretch: Tensor | None  # of the vocal tract that was heard, (batch, 3)
 
 
 class Autoencoder(MelNetwork):
@@ -62,6 +56,9 @@ class Autoencoder(MelNetwork):
         if config.emphasis:
             self.register_buffer("average_voice", torch.zeros(config.embedding_dim))
         self.decoder = Decoder(config, features)
+        stride = config.content_stride
+        # of a clip, that say enough of its voice; None for all of it
+        self.heard_frames: int | None = stride * round(_HEARD_S * features.frame_rate / stride)
 
     def encode(self, log_mel: Tensor) -> Latent:
         """Both latents of `(batch, n_mels, frames)`."""
@@ -174,44 +171,43 @@ class Autoencoder(MelNetwork):
 
     def rehearse(
         self, content: Tensor, speaker_embedding: Tensor, log_f0: Tensor, voiced: Tensor
-    ) -> Rehearsal:
+    ) -> Tensor:
         """Say a clip for oneself, hear what voice it has, and ask for what was missing.
 
         Args:
-            content: of the clip, or enough of it to tell a voice by, as in `decode`.
+            content: as in `decode`; only the beginning is said (`heard_frames`).
             speaker_embedding: whose voice, `(batch, embedding_dim)`.
             log_f0: as in `decode`.
             voiced: as in `decode`.
+
+        Returns:
+            What the decoder is to be asked for, `(batch, embedding_dim)`.
         """
         asked, share = self.emphasise(speaker_embedding), self.config.closed_loop
-        if not share and not self.config.residual:
-            return Rehearsal(asked, None)
-        said = self.decode(Latent(content, asked), log_f0, voiced)
-        if share:
-            heard = self.encode_speaker(said, repaired=False)
-            asked = ask_again(asked, speaker_embedding, heard, share, self.config)
-            said = self.decode(Latent(content, asked), log_f0, voiced)
-        return Rehearsal(asked, self.hear_vocal_tract(said))
+        if not share:
+            return asked
+        frames = self.heard_frames
+        beginning = Latent(content[..., : frames and frames // self.config.content_stride], asked)
+        said = self.decode(beginning, log_f0[:, :frames], voiced[:, :frames])
+        heard = self.encode_speaker(said, repaired=False)
+        return ask_again(asked, speaker_embedding, heard, share, self.config)
 
-    def listen_to_source(
-        self, log_mel: Tensor, log_f0: Tensor, rehearsal: Rehearsal
-    ) -> Source | None:
+    def listen_to_source(self, log_mel: Tensor, log_f0: Tensor) -> Source | None:
         """A source, for what is lost of it to be given back; see `vc.model.residual`.
 
         Args:
-            log_mel: of the clip, or enough of it to tell a voice by, `(batch, n_mels, frames)`.
+            log_mel: of the clip, `(batch, n_mels, frames)`; its beginning is listened to.
             log_f0: of the same frames, as they are spoken there.
-            rehearsal: of its conversion.
 
         Returns:
             None if nothing is to be given back.
         """
         if not self.config.residual:
             return None
-        own = self.hear_vocal_tract(log_mel)
-        higher = None if own is None or rehearsal.stretch is None else rehearsal.stretch - own
+        beginning = log_mel[..., : self.heard_frames]
         # what a telephone has cut off is not to be missed: it was never there
-        return Source(log_mel, log_f0, self.encode_speaker(log_mel, repaired=False), higher)
+        voice = self.encode_speaker(beginning, repaired=False)
+        return Source(log_mel, log_f0, voice, self.hear_vocal_tract(beginning))
 
     def say(
         self,
@@ -233,13 +229,17 @@ class Autoencoder(MelNetwork):
             log_f0: as in `decode`.
             voiced: as in `decode`.
             details: frames that lend theirs, `(batch, kept, n_mels)`, or None.
-            source: the frames that content was read from.
+            source: the frames that content was read from. Unless it tells what vocal tract the
+                conversion has, that is heard in these.
 
         Returns:
             `(batch, n_mels, frames)`.
         """
         decoded = self.decode(Latent(content, speaker_embedding), log_f0, voiced)
         if source is not None:
+            if source.said_stretch is None:
+                heard = self.hear_vocal_tract(decoded[..., : self.heard_frames])
+                source = source._replace(said_stretch=heard)
             rebuilt = self.decode(Latent(content, source.speaker_embedding), source.log_f0, voiced)
             decoded = decoded + residual(source, rebuilt, voiced, self.config.residual)
         return finish(decoded, voiced, details)

@@ -29,7 +29,8 @@ class Source(NamedTuple):
     log_mel: Tensor  # (batch, n_mels, frames)
     log_f0: Tensor  # (batch, frames), as it is spoken there
     speaker_embedding: Tensor  # (batch, embedding_dim)
-    stretch: Tensor | None  # (batch, 3), by which its formants lie higher than the conversion's
+    stretch: Tensor | None  # of its vocal tract, (batch, 3)
+    said_stretch: Tensor | None = None  # the conversion's
     left: Tensor | None = None  # see `power_left`, if noise was taken out
 
     def frames(self, log_mel: Tensor, log_f0: Tensor, recorded: Tensor) -> Source:
@@ -59,8 +60,8 @@ def residual(source: Source, rebuilt: Tensor, voiced: Tensor, share: float) -> T
     missing = smooth_bands(source.log_mel - rebuilt, _COEFFICIENTS)
     if source.left is not None:
         missing = source.left * missing
-    if source.stretch is not None:
-        missing = bend(missing, source.stretch)
+    if source.stretch is not None and source.said_stretch is not None:
+        missing = bend(missing, source.said_stretch - source.stretch)
     shares = torch.where(voiced > 0, share * _VOICED_SHARE, share)
     return shares.unsqueeze(1) * missing
 
