@@ -501,15 +501,17 @@ class _LongConversion:
         log_f0, own_log_f0 = (tensor(interpolate_log_f0(track)) for track in (moved, f0))
         voiced = tensor((f0 > 0).astype(np.float32))
 
-        heard = self.model.heard_frames or len(f0)
-        first = min(len(f0), heard + context)
+        enough = self.model.heard_frames or len(f0)
+        first = min(len(f0), enough + context)  # frames before an end would be said otherwise
         beginning = self._tensor(content.read(0, -(-first // stride)))
         wanted = voice.speaker_embedding.to(self.converter.device)[None]
         asked = self.model.rehearse(beginning, wanted, log_f0, voiced)
-        whole = self.model.listen_to_source(self._log_mel(self.quiet, 0, first), own_log_f0)
+        whole = self.model.listen_to_source(
+            self._log_mel(self.quiet, 0, first), own_log_f0[:, :first]
+        )
         if whole:
             said = self.model.decode(Latent(beginning, asked), log_f0[:, :first], voiced[:, :first])
-            stretch = self.model.hear_vocal_tract(said[..., :heard])
+            stretch = self.model.hear_vocal_tract(said[..., :enough])
             whole = whole._replace(said_stretch=stretch)
         cycles, low = 0.0, 0
         for span in _spans(len(f0), self.block_frames, context):
