@@ -38,7 +38,7 @@ from vc.convert import Converter
 from vc.denoise import clean_waveform
 from vc.model.autoencoder import Latent
 from vc.pitch import estimate_f0, interpolate_log_f0
-from vc.stream import stream_clip
+from vc.streaming.stream import stream_clip
 from vc.vocoder.griffin_lim import griffin_lim
 
 EXAMPLES = Path(vc.__file__).parent / "examples"

@@ -19,7 +19,7 @@ from vc.audio import Audio
 from vc.convert import load
 from vc.evaluation.judges import JUDGE_RATE
 from vc.evaluation.score import Judges, PairScore, load_clip, read_pairs, score_pair, summarize
-from vc.stream import Stream, stream_clip
+from vc.streaming.stream import Stream, stream_clip
 
 WAYS = ("whole", "streamed", "heard before")
 MEASURES = {

@@ -1,8 +1,8 @@
 """Streams of visitors who speak: samples in, converted ones out, a few streams at once.
 
-A stream costs most of a core for as long as it lasts, whether its visitor speaks or not. So there
-are only as many as leave cores for conversions, one for a visitor, and one that nobody feeds, or
-that has lasted long enough, gives its place to the next.
+A stream costs a good part of a core for as long as it lasts, whether its visitor speaks or not. So
+there are only as many as leave cores for conversions, one for a visitor, and one that nobody feeds,
+or that has lasted long enough, gives its place to the next.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from vc.audio import Waveform
 from vc.convert import Converter, Pitch, Reference
 from vc.errors import VCError
-from vc.stream import Stream
+from vc.streaming.stream import Stream
 
 MAX_STREAMS = max(1, (os.cpu_count() or 1) // 2)
 IDLE_S = 10.0  # without a block, after which a stream counts as left
@@ -60,6 +60,7 @@ class LiveStreams:
         references: Sequence[Reference],
         pitch: Pitch,
         sample_rate: int,
+        denoise: bool = False,
     ) -> tuple[str, float]:
         """Begin a stream; return its ticket, and by how many seconds it lags.
 
@@ -78,7 +79,7 @@ class LiveStreams:
                 raise VCError(BUSY)
             place = self._places[ticket] = _Place(visit or "", now, now)
         try:
-            place.stream = Stream(self.converter, references, pitch, sample_rate)
+            place.stream = Stream(self.converter, references, pitch, sample_rate, denoise=denoise)
         except BaseException:
             self.close(ticket)
             raise

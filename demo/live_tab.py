@@ -49,6 +49,7 @@ def live_tab(studio: Studio, convert: ConvertTab) -> None:
             pitch = gr.Radio(
                 [MATCH, KEEP], value=MATCH, label="Pitch", info="How high the result speaks."
             )
+            denoise = gr.Checkbox(label="Denoise the microphone", elem_id="live-denoise")
             gr.HTML(PANEL)
     with gr.Row():
         start = gr.Button("Start", variant="primary", elem_id="live-start", min_width=140)
@@ -64,6 +65,7 @@ def live_tab(studio: Studio, convert: ConvertTab) -> None:
         references: list[str] | None,
         of_convert: list[str] | None,
         pitch: str,
+        denoise: bool,
         consent: bool,
         sample_rate: float,
         request: gr.Request,
@@ -78,6 +80,7 @@ def live_tab(studio: Studio, convert: ConvertTab) -> None:
                 references or of_convert,
                 wanted_pitch(pitch, 0),
                 round(sample_rate),
+                denoise,
             )
         except VCError as error:
             raise show(error) from None
@@ -86,7 +89,7 @@ def live_tab(studio: Studio, convert: ConvertTab) -> None:
     references.change(check_voice, references, status, api_visibility="private", **CHECKS)
     begun = start.click(
         live_start,
-        [references, convert.references, pitch, convert.consent, sample_rate],
+        [references, convert.references, pitch, denoise, convert.consent, sample_rate],
         opened,
         js=START,
         api_name="live_start",

@@ -270,11 +270,17 @@ class Studio:
         return str(path)
 
     def open_stream(
-        self, visit: str | None, references: list[str] | None, pitch: Pitch, sample_rate: int
+        self,
+        visit: str | None,
+        references: list[str] | None,
+        pitch: Pitch,
+        sample_rate: int,
+        denoise: bool,
     ) -> tuple[str, float]:
         """Begin to convert live; see `LiveStreams.open`."""
         self.visits.add(visit, references or [])
-        return self.streams.open(visit, self.clips.read_references(references), pitch, sample_rate)
+        voices = self.clips.read_references(references)
+        return self.streams.open(visit, voices, pitch, sample_rate, denoise)
 
     def heard(
         self, source: str | None, references: list[str] | None, result: str | None

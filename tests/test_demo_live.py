@@ -22,7 +22,7 @@ from tests.demo_server import Served, serving
 from vc.audio import Waveform, read_audio
 from vc.convert import Converter
 from vc.errors import VCError
-from vc.stream import Stream
+from vc.streaming.stream import Stream
 
 REFERENCE = EXAMPLES / "reference.flac"
 RATE = 16_000
@@ -54,9 +54,9 @@ def client(served: Served) -> Iterator[Client]:
     client.close()
 
 
-def start(client: Client, consent: bool = True, rate: int = RATE) -> str:
+def start(client: Client, consent: bool = True, rate: int = RATE, denoise: bool = False) -> str:
     clips = [handle_file(REFERENCE)]
-    arguments = (clips, None, "Match the reference", consent, rate)
+    arguments = (clips, None, "Match the reference", denoise, consent, rate)
     ticket, lag_s = client.predict(*arguments, api_name="/live_start")
     assert 0 < lag_s < 0.15
     return str(ticket)
@@ -73,11 +73,12 @@ def stop(served: Served, ticket: str) -> None:
     assert httpx.delete(f"{served.url}live/{ticket}").is_success
 
 
+@pytest.mark.parametrize("denoise", [False, True])
 def test_blocks_come_back_as_the_stream_converts_them(
-    served: Served, client: Client, shipped: Converter, spoken: Waveform
+    served: Served, client: Client, shipped: Converter, spoken: Waveform, denoise: bool
 ) -> None:
-    ticket = start(client)
-    stream = Stream(shipped, REFERENCE, sample_rate=RATE)
+    ticket = start(client, denoise=denoise)
+    stream = Stream(shipped, REFERENCE, sample_rate=RATE, denoise=denoise)
     for block in np.split(spoken, [1_000, 1_001, 3_000]):
         made = unpack(push(served, ticket, pack(block)))
         np.testing.assert_allclose(made, stream.push(block), atol=1e-4)
@@ -107,7 +108,7 @@ def test_what_cannot_be_converted_is_refused_in_plain_words(served: Served, clie
     with pytest.raises(AppError, match="runs at 4000 Hz"):
         start(client, rate=4_000)
     with pytest.raises(AppError, match="at least one clip"):
-        client.predict(None, None, "Match the reference", True, RATE, api_name="/live_start")
+        client.predict(None, None, "Match the reference", False, True, RATE, api_name="/live_start")
     ticket = start(client)
     assert "half a sample" in push(served, ticket, b"odd")
     for seconds in (3, 60):

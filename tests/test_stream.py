@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +19,15 @@ from vc.cli import main
 from vc.convert import Converter
 from vc.errors import AudioError, CheckpointError, VCError
 from vc.features import LogMel
-from vc.live import Exchange, run_live
-from vc.resampler import BlockResampler
-from vc.stream import Stream, stream_clip
-from vc.stream_statistics import RunningStatistics, load_usual
+from vc.model.layers import smooth_bands
+from vc.pitch import estimate_f0
+from vc.streaming.ear import Ear
+from vc.streaming.live import Exchange, run_live
+from vc.streaming.resampler import BlockResampler
+from vc.streaming.running_voice import RunningVoice
+from vc.streaming.statistics import RunningStatistics, load_usual
+from vc.streaming.steps import STEP
+from vc.streaming.stream import Stream, stream_clip
 
 REFERENCE = EXAMPLES / "reference.flac"
 
@@ -113,6 +120,81 @@ def test_a_clip_of_the_speaker_settles_the_stream(shipped: Converter, source: Au
     assert off(heard_before) < off(Stream(shipped, REFERENCE, sample_rate=16_000))
 
 
+def test_what_the_latents_lose_is_given_back(shipped: Converter, source: Audio) -> None:
+    plain = copy.copy(shipped)
+    plain.autoencoder = copy.copy(shipped.autoencoder)
+    plain.autoencoder.config = replace(shipped.autoencoder.config, residual=0.0)
+    log_mel = LogMel(shipped.features)
+
+    def off(converter: Converter) -> float:
+        """Of the speaker's own voice, said by a stream that has heard it."""
+        stream = Stream(converter, source, sample_rate=16_000, source=source)
+        made = stream_clip(stream, source)
+        a, b = (log_mel(torch.from_numpy(x.waveform)[None])[..., 5:-5] for x in (source, made))
+        return float(smooth_bands(a - b, 20).abs().mean())
+
+    assert off(shipped) < 0.95 * off(plain)
+
+
+def test_a_microphone_can_be_denoised(shipped: Converter, source: Audio) -> None:
+    noise = 0.01 * np.random.default_rng(4).standard_normal(len(source.waveform))
+    noisy = Audio(source.waveform + noise.astype(np.float32), 16_000)
+    log_mel = LogMel(shipped.features)
+
+    def off(denoise: bool) -> float:
+        """Of the same stream without the noise."""
+        clean, made = (
+            stream_clip(Stream(shipped, REFERENCE, 0.0, 16_000, clip, denoise), clip)
+            for clip in (source, noisy)
+        )
+        a, b = (log_mel(torch.from_numpy(x.waveform)[None])[..., 5:-5] for x in (clean, made))
+        return float(smooth_bands(a - b, 20).abs().mean())
+
+    assert off(denoise=True) < off(denoise=False)
+    deaf = copy.copy(shipped)
+    deaf.denoiser = None
+    with pytest.raises(CheckpointError, match="no denoiser"):
+        Stream(deaf, REFERENCE, denoise=True)
+
+
+def test_a_voice_that_speaks_on_is_the_voice_of_the_clip(shipped: Converter, source: Audio) -> None:
+    model, log_mel = shipped.autoencoder, LogMel(shipped.features)
+    with torch.inference_mode():
+        frames = log_mel(torch.from_numpy(source.waveform)[None])
+        running = RunningVoice(model, first_s=0.5)
+        for part in frames.split(4, dim=-1):
+            running.hear(part)
+        assert running.embedding is not None
+        whole = model.encode_speaker(frames, repaired=False)
+    assert torch.cosine_similarity(running.embedding, whole) > 0.8
+    identity = running.embedding[0, : model.config.speaker_dim]
+    assert identity.norm() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_an_ear_hears_mel_and_pitch_as_a_whole_clip_has_them(
+    shipped: Converter, source: Audio
+) -> None:
+    waveform = shipped._level(source.waveform)
+    ear, low, heard = Ear(shipped, kept=0), 0, []
+    for block in np.split(waveform[: 256 * (len(waveform) // 256)], len(waveform) // 256):
+        ear.listen(block)
+        if ear.frames >= low + sum(STEP):
+            with torch.inference_mode():
+                heard.append(ear.frames_from(low))
+            low += STEP.new
+    gains = np.repeat([step.gain for step in heard], STEP.new)
+    log_mel = torch.cat([step.log_mel[..., : STEP.new] for step in heard], dim=-1)[0]
+    whole = shipped.log_mel(torch.from_numpy(waveform)[None])[0, :, :low]
+    settled = slice(60, None)
+    off = (log_mel - whole - torch.from_numpy(np.log(gains)).float())[:, settled].abs()
+    assert off.median() < 0.05  # but for the gain, which moves within a frame's window
+    f0 = np.concatenate([step.f0[: STEP.new] for step in heard])
+    wanted = estimate_f0(shipped._clean(waveform), shipped.features)[:low]
+    assert np.mean((f0 > 0) == (wanted > 0)) > 0.9
+    both = (f0 > 0) & (wanted > 0)
+    assert np.mean(np.abs(np.log2(f0[both] / wanted[both])) < 0.03) > 0.9
+
+
 def test_silence_stays_silence_and_what_is_no_number_harms_nothing(shipped: Converter) -> None:
     stream = Stream(shipped, REFERENCE, sample_rate=16_000)
     assert np.abs(stream.push(np.zeros(16_000, np.float32))).max() < 1e-3
@@ -133,8 +215,6 @@ def test_models_and_rates_that_cannot_be_streamed_are_refused(
 
 
 def test_a_pitch_shift_is_heard(shipped: Converter, source: Audio, streamed: Audio) -> None:
-    from vc.pitch import estimate_f0
-
     higher = stream_clip(Stream(shipped, REFERENCE, pitch=7.0, sample_rate=16_000), source)
 
     def median(waveform: np.ndarray) -> float:
@@ -231,6 +311,43 @@ def test_a_hurried_sound_card_never_waits_and_nothing_is_lost_for_good(
     report = run_live(stream, card, ended, block=512)
     assert report.blocks == 31 == len(card.played)
     assert 0 < report.late <= 31  # it asked faster than anyone can convert
+    assert 1 < report.spare <= 4
+
+
+class Uneven(Echo):
+    """Every second block takes until the one after it has been asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pushed, self.asked = 0, threading.Semaphore(0)
+
+    def push(self, waveform: np.ndarray) -> np.ndarray:
+        self.pushed += 1
+        if self.pushed % 2 == 0:
+            for _ in range(3 if self.pushed == 2 else 2):
+                assert self.asked.acquire(timeout=10)
+        return waveform
+
+
+def test_a_worker_that_is_late_now_and_then_is_so_only_at_first() -> None:
+    ended, said, stream = threading.Event(), np.arange(1, 12_801, dtype=np.float32), Uneven()
+
+    class Card(Loopback):
+        def run(
+            self, exchange: Exchange, sample_rate: int, block: int
+        ) -> contextlib.AbstractContextManager[None]:
+            def counted(waveform: np.ndarray) -> np.ndarray:
+                played = exchange(waveform)
+                stream.asked.release()
+                return played
+
+            return super().run(counted, sample_rate, block)
+
+    card = Card(said, ended, patient=True)
+    report = run_live(stream, card, ended, block=640)  # type: ignore[arg-type]
+    assert 1 <= report.late <= 2 and report.spare == 1 + report.late
+    settled = np.concatenate(card.played[8:])
+    np.testing.assert_array_equal(np.diff(settled), 1.0)  # not a sample is missing
 
 
 def test_failures_of_the_worker_reach_the_caller() -> None:

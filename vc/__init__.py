@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vc.audio import Audio, read_audio, write_audio
     from vc.convert import Converter, Embedding, load
     from vc.embedding import embed
-    from vc.stream import Stream
+    from vc.streaming.stream import Stream
     from vc.voice import Voice
 
 __version__ = "0.1.0"
@@ -37,7 +37,7 @@ _HOMES = {
     "write_audio": "vc.audio",
     "Converter": "vc.convert",
     "Embedding": "vc.convert",
-    "Stream": "vc.stream",
+    "Stream": "vc.streaming.stream",
     "Voice": "vc.voice",
     "embed": "vc.embedding",
     "load": "vc.convert",

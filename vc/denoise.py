@@ -61,17 +61,29 @@ def clean_waveform(denoiser: Denoiser, waveform: Waveform, exponent: float = 1.0
     log_mel = LogMel(features).to(device)
     with torch.inference_mode():
         spectrum = log_mel.spectrum(signal)
-        gain = (exponent * denoiser(log_mel.of_spectrum(spectrum))).exp()
-        spectrum = spectrum * _to_bins(gain, log_mel.get_buffer("filterbank"))
-        cleaned = torch.istft(
-            spectrum,
-            features.n_fft,
-            features.hop_length,
-            features.win_length,
-            window=log_mel.get_buffer("window"),
-            length=signal.shape[-1],
-        )
+        log_gain = exponent * denoiser(log_mel.of_spectrum(spectrum))
+        cleaned = turned_down(spectrum, log_gain, log_mel, signal.shape[-1])
     return cleaned[0].cpu().numpy()
+
+
+def turned_down(spectrum: Tensor, log_gain: Tensor, log_mel: LogMel, samples: int) -> Tensor:
+    """A waveform whose mel bands are turned down, `(batch, samples)`.
+
+    Args:
+        spectrum: `(batch, bins, frames)`, as of `LogMel.spectrum`.
+        log_gain: `(batch, n_mels, frames)`.
+        log_mel: what the spectrum is of.
+        samples: from the middle of the first frame on.
+    """
+    features = log_mel.config
+    return torch.istft(
+        spectrum * _to_bins(log_gain.exp(), log_mel.get_buffer("filterbank")),
+        features.n_fft,
+        features.hop_length,
+        features.win_length,
+        window=log_mel.get_buffer("window"),
+        length=samples,
+    )
 
 
 def _to_bins(gain: Tensor, filterbank: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ frequency", IFA Proceedings 17). `benchmarks/pitch.py` compares trackers.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -68,11 +69,7 @@ def estimate_f0(waveform: Waveform, config: FeatureConfig, peak: float | None = 
         # some seconds at a time: all lags of a long clip would fill the memory
         pieces = _windows(samples, config).split(_WINDOWS_AT_ONCE, dim=1)
         found = [_candidates(piece, clip_peak, config) for piece in pieces]
-        f0, strength = (
-            torch.cat(part, dim=1)[0].double().numpy() for part in zip(*found, strict=True)
-        )
-    path = _best_path(f0, strength, config)
-    return path[:: steps_a_frame(config)].copy()  # caches are written from contiguous arrays only
+        return best_path(join_candidates(found), config)
 
 
 def pitch_candidates(
@@ -166,16 +163,19 @@ def _peaks(correlation: Tensor, shortest: int) -> tuple[Tensor, Tensor]:
     return (best + 1 + offset).masked_fill(none, 0.0), height.masked_fill(none, 0.0)
 
 
-def _best_path(
-    f0: npt.NDArray[np.float64], strengths: npt.NDArray[np.float64], config: FeatureConfig
-) -> FloatArray:
-    """F0 along the strongest path with the fewest jumps (Viterbi), `(steps,)`.
+def join_candidates(parts: Sequence[Candidates]) -> Candidates:
+    """One stretch of time after the other."""
+    return Candidates(*(torch.cat(part, dim=1) for part in zip(*parts, strict=True)))
+
+
+def best_path(candidates: Candidates, config: FeatureConfig) -> FloatArray:
+    """F0 along the strongest path with the fewest jumps (Viterbi), `(frames,)`; 0 where unvoiced.
 
     Args:
-        f0: `(steps, candidates)`.
-        strengths: the same shape.
+        candidates: of one clip, or a part of one.
         config: gives the time between steps.
     """
+    f0, strengths = (part[0].double().numpy() for part in candidates)  # (steps, candidates) each
     voiced = f0 > 0
     log_f0 = np.log2(np.where(voiced, f0, 1.0))
     before, after = (slice(None, -1), slice(None), None), (slice(1, None), None)
@@ -193,7 +193,8 @@ def _best_path(
     path[-1] = int(total.argmax())
     for t in range(len(f0) - 1, 0, -1):
         path[t - 1] = arrived[t, path[t]]
-    return f0[np.arange(len(f0)), path].astype(np.float32)
+    track = f0[np.arange(len(f0)), path].astype(np.float32)
+    return track[:: steps_a_frame(config)].copy()  # caches are written from contiguous arrays only
 
 
 def cost_scale(config: FeatureConfig) -> float:

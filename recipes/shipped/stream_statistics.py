@@ -1,7 +1,7 @@
 """What is usual in the content encoder's instance norms: run it whenever the autoencoder changes.
 
 Averages, over clips of the training part of a prepared cache, what each norm takes from a clip; a
-stream begins with these (see `vc/stream_statistics.py`).
+stream begins with these (see `vc/streaming/statistics.py`).
 
     python recipes/shipped/stream_statistics.py CACHE
 """
@@ -20,7 +20,7 @@ import vc
 from vc.config import SHIPPED
 from vc.corpus import feature_file, read_manifest
 from vc.model.layers import Statistics
-from vc.stream_statistics import USUAL_FILE, clip_statistics, save_usual
+from vc.streaming.statistics import USUAL_FILE, clip_statistics, save_usual
 
 CLIPS = 400
 

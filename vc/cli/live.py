@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vc.cli.arguments import Commands, add_checkpoint, pitch
+from vc.cli.arguments import DENOISE, Commands, add_checkpoint, pitch
 from vc.errors import VCError
 
 if TYPE_CHECKING:
-    from vc.stream import Stream
+    from vc.streaming.stream import Stream
 
 
 def add_live(commands: Commands) -> None:
@@ -23,6 +23,7 @@ def add_live(commands: Commands) -> None:
         "--source", type=Path, help="a clip of who is going to speak: settles at once"
     )
     live.add_argument("--pitch", type=pitch, default="match", help="as in vc convert")
+    live.add_argument("--denoise", action="store_true", help=DENOISE)
     live.add_argument("--sample-rate", type=int, default=48_000, help="of the sound card (48000)")
     live.add_argument("--microphone", type=_device, help="name or number; the system's own")
     live.add_argument("--loudspeaker", type=_device, help="name or number; the system's own")
@@ -42,9 +43,10 @@ def _device(text: str) -> str | int:
 
 
 def _live(options: argparse.Namespace) -> None:
+    import signal
     import threading
 
-    from vc.live import BLOCK_S, SystemSoundCard, list_devices, run_live
+    from vc.streaming.live import BLOCK_S, SystemSoundCard, list_devices, run_live
 
     if options.list:
         print(list_devices())
@@ -60,29 +62,38 @@ def _live(options: argparse.Namespace) -> None:
     stream = _stream(options, options.sample_rate)
     block = round(BLOCK_S * stream.sample_rate)
     print(f"speak (use headphones; Ctrl-C ends it); {1e3 * stream.latency_s:.0f} ms behind, and")
-    print(f"{2e3 * BLOCK_S:.0f} ms of buffers and what the sound card takes come to it")
+    print(f"{2e3 * BLOCK_S:.0f} ms or more of buffers and what the sound card takes come to it")
     ended = threading.Event()
+    before = signal.signal(signal.SIGINT, lambda *_: ended.set())
     try:
-        run_live(stream, card, ended, block)
-    except KeyboardInterrupt:
-        print("ended")
+        report = run_live(stream, card, ended, block)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    print(f"ended; {report.late} of {report.blocks} blocks came too late, and were left silent")
 
 
 def _stream(options: argparse.Namespace, sample_rate: int) -> Stream:
     import torch
 
     from vc.convert import load
-    from vc.stream import Stream
+    from vc.streaming.stream import Stream
 
     torch.set_num_threads(1)  # steps are too small to be shared
     converter = load(options.checkpoint)
-    return Stream(converter, options.references, options.pitch, sample_rate, options.source)
+    return Stream(
+        converter,
+        options.references,
+        options.pitch,
+        sample_rate,
+        options.source,
+        options.denoise,
+    )
 
 
 def _from_file(options: argparse.Namespace) -> None:
     from vc.audio import check_writable, read_audio, write_audio
     from vc.convert import COMMENT
-    from vc.stream import stream_clip
+    from vc.streaming.stream import stream_clip
 
     check_writable(options.to_file)
     audio = read_audio(options.from_file)

@@ -41,11 +41,11 @@ class Denoiser(nn.Module):
         self.norm = ChannelNorm(config.width)
         self.project = nn.Conv1d(config.width, config.n_mels, 1)
 
-    def forward(self, log_mel: Tensor) -> Tensor:
-        """See the class."""
-        mel = (log_mel - _LOG_MEL_CENTRE) / _LOG_MEL_SCALE
-        floor = mel.quantile(_FLOOR_QUANTILE, dim=-1, keepdim=True).expand_as(mel)
-        x = self.embed(torch.cat([mel, floor], dim=1))
+    def forward(self, log_mel: Tensor, floor: Tensor | None = None) -> Tensor:
+        """See the class; `floor` is `noise_floor` of the stretch, where only a part is given."""
+        mel = _normalize(log_mel)
+        floor = noise_floor(mel) if floor is None else _normalize(floor)
+        x = self.embed(torch.cat([mel, floor.expand_as(mel)], dim=1))
         for block in self.blocks:
             x = block(x)
         return self.log_gain_min * torch.sigmoid(self.project(self.norm(x)).float() - 2)
@@ -55,6 +55,15 @@ class Denoiser(nn.Module):
         """Frames on either side that a frame's gain depends on, but for the noise floor."""
         config = self.config
         return config.kernel_size // 2 + config.blocks * (config.block_kernel // 2)
+
+
+def _normalize(log_mel: Tensor) -> Tensor:
+    return (log_mel - _LOG_MEL_CENTRE) / _LOG_MEL_SCALE
+
+
+def noise_floor(log_mel: Tensor) -> Tensor:
+    """Of each band of a stretch `(batch, n_mels, frames)`, `(batch, n_mels, 1)`."""
+    return log_mel.quantile(_FLOOR_QUANTILE, dim=-1, keepdim=True)
 
 
 def denoising_loss(log_gain: Tensor, noisy: Tensor, clean: Tensor, exponent: float = 0.3) -> Tensor:

@@ -79,10 +79,15 @@ class SourceFilterVocoder(nn.Module):
     def context(self) -> int:
         """Frames on either side that what is synthesised depends on."""
         config = self.config
+        return (config.blocks + 1) * (config.kernel_size // 2) + self.filter_context
+
+    @property
+    def filter_context(self) -> int:
+        """The same once the filters are known."""
+        config = self.config
         spread = -(-config.n_fft // config.hop_length) + 1  # of the inverse transform
         heard = -(-self.features.n_fft // (2 * config.hop_length)) + 1
-        trunk = (config.blocks + 1) * (config.kernel_size // 2)
-        return trunk + spread + config.corrections * (heard + spread)
+        return spread + config.corrections * (heard + spread)
 
     def filters(
         self, log_mel: Tensor, log_f0: Tensor, voiced: Tensor, decoded: bool = False
@@ -158,19 +163,30 @@ class SourceFilterVocoder(nn.Module):
         Returns:
             Waveform `(batch, frames * hop_length)`.
         """
+        filters = self.filters(log_mel, log_f0, voiced, decoded)
+        return self.speak(filters, log_mel, log_f0, noise, start_cycles)
+
+    def speak(
+        self,
+        filters: Filters,
+        log_mel: Tensor,
+        log_f0: Tensor,
+        noise: Tensor | None = None,
+        start_cycles: float = 0.0,
+    ) -> Tensor:
+        """`forward` once the filters are known."""
         config = self.config
         samples = log_mel.shape[-1] * config.hop_length
-        pulse_filter, noise_filter, phase, trust = self.filters(log_mel, log_f0, voiced, decoded)
         f0 = upsample_log_f0(log_f0.float(), config.hop_length, samples).exp()
         pulses = self._stft(pulse_train(f0, config.sample_rate, start_cycles))
         if noise is None:
             noise = torch.randn(f0.shape, device=f0.device)
-        spectrum = pulses * torch.polar(pulse_filter.exp(), phase)
-        spectrum = spectrum + self._stft(noise) * noise_filter.exp()
+        spectrum = pulses * torch.polar(filters.pulse.exp(), filters.phase)
+        spectrum = spectrum + self._stft(noise) * filters.noise.exp()
         waveform = self._istft(spectrum, samples)
         for _ in range(config.corrections):
             heard = self.log_mel(waveform)[..., : log_mel.shape[-1]]
-            spectrum = spectrum * self.correction(log_mel, heard, trust)
+            spectrum = spectrum * self.correction(log_mel, heard, filters.trust)
             waveform = self._istft(spectrum, samples)
         return waveform
 

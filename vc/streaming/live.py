@@ -2,7 +2,7 @@
 
 The sound card calls back in a thread of its own and must never wait. So samples go to a worker
 through one queue and come back through another; where the worker is late, silence is played, and
-counted.
+counted, and more is kept ready from then on.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ import numpy as np
 
 from vc.audio import Waveform
 from vc.errors import VCError
-from vc.stream import Stream
+from vc.streaming.stream import Stream
 
 BLOCK_S = 0.032  # that the sound card takes and gives at once
-_SPARE_BLOCKS = 1  # kept ready to be played, in case that the worker is late once
+_MOST_SPARE = 4  # blocks kept ready to be played, where the worker is late now and then
 
 Exchange = Callable[[Waveform], Waveform]  # heard samples -> as many to play
 
@@ -42,10 +42,7 @@ class LiveReport:
 
     blocks: int = 0
     late: int = 0  # of these, that were played as silence
-
-    def delay_s(self, stream: Stream, block: int) -> float:
-        """From a sound to its conversion, without what the sound card itself takes, seconds."""
-        return stream.latency_s + (1 + _SPARE_BLOCKS) * block / stream.sample_rate
+    spare: int = 1  # blocks kept ready to be played: one more each time that one is late
 
 
 def run_live(
@@ -68,7 +65,7 @@ def run_live(
     spoken: queue.SimpleQueue[Waveform] = queue.SimpleQueue()
     failure: list[Exception] = []
     left_out = 0
-    for _ in range(_SPARE_BLOCKS):
+    for _ in range(report.spare):
         spoken.put(np.zeros(block, np.float32))
 
     def work() -> None:
@@ -84,13 +81,14 @@ def run_live(
         heard.put(waveform)
         report.blocks += 1
         # what was too late to be played is left out, or the delay would grow
-        while report.late > left_out and spoken.qsize() > _SPARE_BLOCKS:
+        while report.late > left_out and spoken.qsize() > report.spare:
             spoken.get_nowait()
             left_out += 1
         try:
             return spoken.get_nowait()
         except queue.Empty:
             report.late += 1
+            report.spare = min(report.spare + 1, _MOST_SPARE)
             return np.zeros(len(waveform), np.float32)
 
     worker = threading.Thread(target=work, name="vc-live", daemon=True)

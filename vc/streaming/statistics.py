@@ -17,16 +17,25 @@ from torch import Tensor
 
 from vc.errors import CheckpointError
 from vc.model.autoencoder import Autoencoder
-from vc.model.layers import ConvNeXtBlock, Statistics, instance_norm, time_statistics
+from vc.model.layers import (
+    ConvNeXtBlock,
+    InstanceNorm,
+    Statistics,
+    instance_norm,
+    time_statistics,
+)
 from vc.model.speech_frames import frame_levels, near_speech
 from vc.model.vocal_tract import STRIDE as TRACT_STRIDE
 from vc.safe_write import write_bytes
+from vc.streaming.steps import STEP
 
 USUAL_FILE = "stream.safetensors"
 
 
 class RunningStatistics:
     """Mean and variance over time of what came so far; the distant past is forgotten.
+
+    What comes while it is not `listening` does not count.
 
     Args:
         usual: `(1, channels, 1)` each, to begin with.
@@ -38,6 +47,7 @@ class RunningStatistics:
         self._mean = usual.mean
         self._square = usual.variance + usual.mean.square()
         self._frames, self._horizon = frames, horizon
+        self.listening = True
 
     def push(self, x: Tensor) -> None:
         """Hear `(1, channels, frames)`."""
@@ -51,6 +61,30 @@ class RunningStatistics:
     def statistics(self) -> Statistics:
         """As they are now."""
         return Statistics(self._mean, (self._square - self._mean.square()).clamp(min=0))
+
+    def hear(self, x: Tensor) -> Statistics:
+        """The frames of a step, `(1, channels, frames)`, of which only the new ones count."""
+        if self.listening:
+            self.push(x[..., : STEP.count_new(x)])
+        return self.statistics
+
+
+class RunningInstanceNorm(InstanceNorm):
+    """An instance norm that takes out of a step what was heard so far.
+
+    Args:
+        running: what was heard by this norm.
+    """
+
+    def __init__(self, running: RunningStatistics) -> None:
+        super().__init__()
+        self.running = running
+
+    def forward(
+        self, x: Tensor, statistics: Statistics | None = None, counted: Tensor | None = None
+    ) -> Tensor:
+        """See the class."""
+        return instance_norm(x, statistics=self.running.hear(x))
 
 
 def clip_statistics(model: Autoencoder, log_mel: Tensor) -> list[Statistics]:

@@ -1,0 +1,1 @@
+"""Converting while somebody speaks: what is heard, and each stage of a conversion step by step."""
