@@ -72,11 +72,8 @@ def test_weights_are_shared() -> None:
 
 @pytest.mark.parametrize("remembered", [3, 9])
 def test_the_past_is_what_will_not_come_again(remembered: int) -> None:
-    step, past, frames = (
-        Step(new=2, ahead=4),
-        Past(remembered, Step(new=2, ahead=4)),
-        torch.arange(40),
-    )
+    step = Step(new=2, ahead=4)
+    past, frames = Past(remembered, step), torch.arange(40)
     for low in range(0, 34, step.new):
         joined = past.join(frames[low : low + 6])
         first = max(0, low - remembered)
