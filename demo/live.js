@@ -4,8 +4,9 @@
 window.vcLive = (() => {
   const BLOCK_S = 0.05; // sent at once, or more
   const MOST_SENT_S = 1; // what waits longer is left out, or the delay would grow
-  const READY_S = 0.12; // kept ready to be played, so that a late answer makes no gap
-  const MOST_READY_S = 0.35;
+  const READY_S = 0.12; // kept ready to be played, so that a late answer makes no gap; after a gap,
+  const MOST_READY_S = 0.3; // more, up to this
+  const SURPLUS_S = 0.23; // what is ready beyond that is left out, or a delay once caught would stay
   const SHOWN_EVERY_MS = 66;
   const TOLD_MS = 4_000; // how long it is said that the server was slow
   let session = null;
@@ -21,13 +22,14 @@ window.vcLive = (() => {
         this.queue = []; // blocks to play
         this.at = 0; // in the first of them
         this.ready = 0; // samples in all
+        this.wanted = sizes.ready;
         this.playing = false;
         this.gaps = 0;
         this.peak = 0; // of what was played since the last block
         this.port.onmessage = ({ data }) => {
           this.queue.push(data);
           this.ready += data.length;
-          if (this.ready > sizes.mostReady) this.take(this.ready - sizes.ready);
+          if (this.ready > this.wanted + sizes.surplus) this.take(this.ready - this.wanted);
         };
       }
 
@@ -53,18 +55,20 @@ window.vcLive = (() => {
           this.filled += part.length;
           at += part.length;
           if (this.filled === this.block.length) {
-            this.port.postMessage({ block: this.block.slice(), peak: this.peak, gaps: this.gaps });
+            const { block, peak, gaps, wanted } = this;
+            this.port.postMessage({ block: block.slice(), peak, gaps, wanted });
             this.filled = 0;
             this.peak = 0;
           }
         }
-        if (this.ready >= this.sizes.ready) this.playing = true;
+        if (this.ready >= this.wanted) this.playing = true;
         if (this.playing) {
           const count = Math.min(this.ready, played.length);
           this.take(count, played);
           if (count < played.length) {
             this.playing = false; // some is gathered before going on
             this.gaps += 1;
+            this.wanted = Math.min(1.5 * this.wanted, this.sizes.mostReady);
           }
           this.peak = played.reduce((peak, x) => Math.max(peak, Math.abs(x)), this.peak);
         }
@@ -164,14 +168,17 @@ window.vcLive = (() => {
         block: samples(BLOCK_S),
         ready: samples(READY_S),
         mostReady: samples(MOST_READY_S),
+        surplus: samples(SURPLUS_S),
       },
     });
     context.createMediaStreamSource(mine.microphone).connect(mine.node);
     mine.node.connect(context.destination);
     mine.peaks = { heard: 0, played: 0 };
-    mine.node.port.onmessage = ({ data: { block, peak, gaps } }) => {
+    mine.ready = samples(READY_S);
+    mine.node.port.onmessage = ({ data: { block, peak, gaps, wanted } }) => {
       mine.peaks.heard = block.reduce((most, x) => Math.max(most, Math.abs(x)), mine.peaks.heard);
       mine.peaks.played = Math.max(mine.peaks.played, peak);
+      mine.ready = wanted;
       if (panel()) panel().dataset.gaps = gaps;
       mine.waiting.push(block);
       mine.count += block.length;
@@ -181,11 +188,12 @@ window.vcLive = (() => {
       }
       send(mine);
     };
-    const all = lag + BLOCK_S + READY_S + (context.baseLatency || 0) + (context.outputLatency || 0);
-    const live = `You are live; you hear yourself about ${all.toFixed(1)} s later.`;
+    const others = lag + BLOCK_S + (context.baseLatency || 0) + (context.outputLatency || 0);
     mine.shown = setInterval(() => {
       show(mine.peaks);
       mine.peaks = { heard: 0, played: 0 };
+      const all = others + mine.ready / context.sampleRate;
+      const live = `You are live; you hear yourself about ${all.toFixed(1)} s later.`;
       const slow = Date.now() - mine.leftOut < TOLD_MS;
       say(slow ? `${live} The server is too slow now; some of it is left out.` : live, "live");
     }, SHOWN_EVERY_MS);

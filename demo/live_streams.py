@@ -12,7 +12,10 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+
+import torch
 
 from vc.audio import Waveform
 from vc.convert import Converter, Pitch, Reference
@@ -53,6 +56,7 @@ class LiveStreams:
         self.clock = clock
         self._places: dict[str, _Place] = {}
         self._lock = threading.Lock()
+        self._workers = _single_threaded(MAX_STREAMS)
 
     def open(
         self,
@@ -102,7 +106,7 @@ class LiveStreams:
             raise VCError(f"A block may have {MAX_BLOCK_S:g} s.")
         with place.lock:  # blocks are converted one after the other
             place.fed = self.clock()
-            return place.stream.push(waveform)
+            return self._workers.submit(place.stream.push, waveform).result()
 
     def close(self, ticket: str) -> None:
         """End a stream; nothing happens if it has ended."""
@@ -117,3 +121,25 @@ class LiveStreams:
     def _end(self, over: Callable[[_Place], bool]) -> None:
         for ticket in [ticket for ticket, place in self._places.items() if over(place)]:
             del self._places[ticket]
+
+
+def _single_threaded(count: int) -> ThreadPoolExecutor:
+    """Threads in which torch computes with one thread each.
+
+    Steps of a stream are too small to be shared; where the other core is busy, sharing them makes
+    them late.
+    """
+    threads = torch.get_num_threads()
+    begun = threading.Barrier(count + 1)
+
+    def begin() -> None:
+        torch.get_num_threads()  # a thread takes the usual number when it first needs one: now
+        torch.set_num_threads(1)
+        begun.wait()
+
+    workers = ThreadPoolExecutor(count, "vc-stream", begin)
+    for _ in range(count):
+        workers.submit(int)
+    begun.wait()
+    torch.set_num_threads(threads)  # of this thread, and of those that begin later
+    return workers

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+import torch
 
 pytest.importorskip("gradio")
 
@@ -149,3 +151,28 @@ def test_a_stream_that_cannot_be_made_takes_no_place(tiny: Converter) -> None:
     for _ in range(2):
         with pytest.raises(VCError, match="cannot be streamed"):
             streams.open("a", [REFERENCE], "match", RATE)
+
+
+def test_a_stream_is_computed_by_one_thread_and_conversions_by_as_many_as_before(
+    shipped: Converter, spoken: Waveform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        streams = LiveStreams(shipped)
+        ticket, _ = streams.open("a", [REFERENCE], "match", RATE)
+        used: list[int] = []
+
+        def push(stream: Stream, waveform: Waveform) -> Waveform:
+            used.append(torch.get_num_threads())
+            return waveform
+
+        monkeypatch.setattr(Stream, "push", push)
+        np.testing.assert_array_equal(streams.push(ticket, spoken), spoken)
+        other = threading.Thread(target=lambda: used.append(torch.get_num_threads()))
+        other.start()
+        other.join()
+        assert used == [1, 3]
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
