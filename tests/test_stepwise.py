@@ -20,8 +20,8 @@ STEP = Step(new=4, ahead=60)  # farther than any network here looks
 def in_steps(network: Callable[[slice], Tensor], rate: int = 1) -> Tensor:
     """All new frames that come out, whatever `network` is given; `rate` frames in for one out."""
     made = []
-    for low in range(0, FRAMES - sum(STEP) + 1, STEP.new):
-        made.append(network(slice(low, low + sum(STEP)))[..., : STEP.new // rate])
+    for low in range(0, FRAMES - STEP.frames + 1, STEP.new):
+        made.append(network(slice(low, low + STEP.frames))[..., : STEP.new // rate])
     return torch.cat(made, dim=-1)
 
 

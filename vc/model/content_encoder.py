@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from vc.config import AutoencoderConfig
-from vc.model.layers import ConvNeXtBlock, instance_norm, smooth_bands, time_statistics
+from vc.model.layers import ConvNeXtBlock, InstanceNorm, smooth_bands
 
 
 class ContentEncoder(nn.Module):
@@ -20,6 +20,7 @@ class ContentEncoder(nn.Module):
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         self.config = config
+        self.norm = InstanceNorm() if config.input_norm else None
         self.embed = nn.Conv1d(
             config.n_mels,
             config.width,
@@ -41,8 +42,8 @@ class ContentEncoder(nn.Module):
             counted: the frames whose statistics are taken out, `(batch, 1, frames)`, as in
                 `time_statistics`; all by default.
         """
-        if self.config.input_norm:
-            mel = instance_norm(mel, statistics=time_statistics(mel, counted))
+        if self.norm is not None:
+            mel = self.norm(mel, counted=counted)
         x = self.look(mel)
         if counted is not None:
             counted = counted[..., :: self.config.content_stride]

@@ -25,9 +25,14 @@ class Step(NamedTuple):
     new: int
     ahead: int
 
+    @property
+    def frames(self) -> int:
+        """In all."""
+        return self.new + self.ahead
+
     def count_new(self, x: Tensor) -> int:
         """Frames of `(..., frames)` that will not come again; of whatever rate, if it divides."""
-        return x.shape[-1] * self.new // (self.new + self.ahead)
+        return x.shape[-1] * self.new // self.frames
 
 
 class Past:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from vc.convert import Converter
 from vc.model.autoencoder import Autoencoder
-from vc.model.layers import ConvNeXtBlock, Statistics, instance_norm
+from vc.model.layers import ConvNeXtBlock, Statistics
 from vc.streaming.statistics import (
     USUAL_FILE,
     RunningInstanceNorm,
@@ -23,7 +23,7 @@ class StepwiseContent:
     """`Autoencoder.encode_content` of a clip that goes on, by statistics of what was heard so far.
 
     Args:
-        converter: with a content encoder that can do so; see `Mouth`.
+        converter: with a content encoder that can do so; see `Stream`.
         model: the stepwise copy of its autoencoder.
 
     Raises:
@@ -40,7 +40,8 @@ class StepwiseContent:
             self.usual_stretch = None if tract is None else tract.tell(usual.pop(0))
         rate = converter.features.frame_rate
         self.norms = [RunningStatistics(x, _BEGINNING_S * rate, MEMORY_S * rate) for x in usual]
-        self.of_mel, *of_blocks, self.of_content = self.norms
+        of_mel, *of_blocks, self.of_content = self.norms
+        model.content_encoder.norm = RunningInstanceNorm(of_mel)
         for block, running in zip(model.content_encoder.blocks, of_blocks, strict=True):
             assert isinstance(block, ConvNeXtBlock)
             block.norm = RunningInstanceNorm(running)
@@ -55,11 +56,8 @@ class StepwiseContent:
         """
         for norm in self.norms:
             norm.listening = is_speech
-        model, encoder = self.model, self.model.content_encoder
+        model = self.model
         stretch = self.usual_stretch if stretch is None else stretch
         mel = model.normalize(model.straighten(log_mel, stretch))
-        x = encoder.look(instance_norm(mel, statistics=self.of_mel.hear(mel)))
-        for block in encoder.blocks:
-            x = block(x)
-        content = encoder.project(x)
+        content = model.content_encoder(mel)
         return model.squeeze(content, self.of_content.hear(content)).content

@@ -30,6 +30,7 @@ class StepwiseDecoder:
     def __init__(self, converter: Converter, model: Autoencoder, voice: Voice) -> None:
         self.model = model
         self.wanted = voice.speaker_embedding.to(converter.device)[None]
+        self._emphasised = model.emphasise(self.wanted)
         self.details = converter.details(voice)
         self.said = RunningVoice(converter.autoencoder, _FIRST_S)
         self._decoded, self._voiced = Past(CONTEXT, STEP), Past(CONTEXT, STEP)
@@ -69,8 +70,7 @@ class StepwiseDecoder:
 
     def _asked(self) -> Tensor:
         """The voice that the decoder is asked for, `(1, embedding_dim)`."""
-        config = self.model.config
-        asked = self.model.emphasise(self.wanted)
+        asked, config = self._emphasised, self.model.config
         if self.said.embedding is None:
             return asked
         return ask_again(asked, self.wanted, self.said.embedding, config.closed_loop, config)

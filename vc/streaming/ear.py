@@ -121,7 +121,7 @@ class Ear:
 
     def frames_from(self, low: int) -> Heard:
         """The frames of a step from `low` on; steps come one after the other."""
-        high = low + sum(STEP)
+        high = low + STEP.frames
         gain = 10 ** ((self.features.level_db - self.level_db) / 20)
         new = self._new_spectrum(self._high, high, gain).to(self.converter.device)
         spectrum = torch.cat([self._ahead.to(new), new], dim=-1)
@@ -133,7 +133,7 @@ class Ear:
         # the last frames have no others behind them: where their windows end nothing can be told
         samples = (spectrum.shape[-1] - 1) * self.features.hop_length + self._longest
         cleaned = turned_down(spectrum, log_gain, self.converter.log_mel, samples)
-        f0 = self._f0(cleaned, spectrum.shape[-1] - sum(STEP), self._peak * gain)
+        f0 = self._f0(cleaned, spectrum.shape[-1] - STEP.frames, self._peak * gain)
         first = max(self._first, low - self._kept)
         self._samples = self._samples[(first - self._first) * self.features.hop_length :]
         self._first = first
@@ -156,12 +156,12 @@ class Ear:
         """
         steps = steps_a_frame(self.features)
         found = pitch_candidates(waveform.cpu(), self.features, peak)
-        found = _between(found, before * steps, (before + sum(STEP)) * steps)
+        found = _between(found, before * steps, (before + STEP.frames) * steps)
         path = found if self._candidates is None else join_candidates([self._candidates, found])
         context = round(_F0_CONTEXT_S * self.features.frame_rate) * steps
         end = path.f0.shape[1] - STEP.ahead * steps
         self._candidates = _between(path, max(0, end - context), end)
-        return best_path(path, self.features)[-sum(STEP) :]
+        return best_path(path, self.features)[-STEP.frames :]
 
 
 def _between(candidates: Candidates, first: int, last: int) -> Candidates:

@@ -24,7 +24,7 @@ from vc.audio import Audio, Waveform, check_speech, resample
 from vc.blockwise import can_split
 from vc.convert import Clip, Converter, Pitch, Reference
 from vc.errors import AudioError, CheckpointError
-from vc.model.residual import Source
+from vc.model.residual import Source, power_left
 from vc.model.stepwise import stepwise
 from vc.streaming.content import StepwiseContent
 from vc.streaming.decoder import StepwiseDecoder
@@ -167,7 +167,7 @@ class _Conversion:
     def delay(self) -> int:
         """Samples, at the model's rate, by which what is made lags at most."""
         hop, window = self.features.hop_length, self.features.n_fft // 2
-        return (sum(STEP) - 1 + -(-window // hop)) * hop - 1
+        return (STEP.frames - 1 + -(-window // hop)) * hop - 1
 
     def begin_anew(self) -> None:
         """Never say what was not said yet; what comes next may be of another level."""
@@ -183,7 +183,7 @@ class _Conversion:
         while len(self.waiting) >= hop:  # in steps of one size, whatever is pushed at once
             self.ear.listen(self.waiting[:hop])
             self.waiting = self.waiting[hop:]
-            if self.ear.frames >= self.done + sum(STEP):
+            if self.ear.frames >= self.done + STEP.frames:
                 with torch.inference_mode():
                     made.append(self._step())
         said = np.concatenate(made) if made else np.zeros(0, np.float32)
@@ -193,7 +193,7 @@ class _Conversion:
 
     def _step(self) -> Waveform:
         """The samples of the next `STEP.new` frames."""
-        low, high, hop = self.done, self.done + sum(STEP), self.features.hop_length
+        low, high, hop = self.done, self.done + STEP.frames, self.features.hop_length
         heard = self.ear.frames_from(low)
         log_f0, own_log_f0 = (
             self._tensor(track.move(heard.f0)) for track in (self.pitch, self.own_pitch)
@@ -208,7 +208,7 @@ class _Conversion:
         source = self._source(heard, own_log_f0)
         log_mel = self.decode(content, log_f0, voiced, source, heard.is_speech)
         spoken = self.speak(log_mel, log_f0, voiced)
-        before = len(spoken) // hop - sum(STEP)  # frames that were given out
+        before = len(spoken) // hop - STEP.frames  # frames that were given out
         spoken = self.converter.follow(spoken, self.ear.waveform(low - before, high, heard.gain))
         self.done += STEP.new
         samples = spoken[before * hop :][: STEP.new * hop + FADE]
@@ -219,8 +219,8 @@ class _Conversion:
         voice = self.own_voice
         if voice.embedding is None:
             return None
-        source = Source(heard.quiet, log_f0, voice.embedding, voice.stretch)
-        return source.frames(heard.quiet, log_f0, heard.log_mel)
+        left = power_left(heard.quiet, heard.log_mel)
+        return Source(heard.quiet, log_f0, voice.embedding, voice.stretch, left=left)
 
     def _tensor(self, values: Waveform) -> Tensor:
         return torch.from_numpy(values)[None].to(self.converter.device)
