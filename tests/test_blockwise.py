@@ -21,7 +21,7 @@ from vc.audio import (
 from vc.blockwise import convert_file, convert_waveform
 from vc.cli import main
 from vc.convert import Converter
-from vc.errors import AudioError
+from vc.errors import AudioError, VCError
 from vc.on_disk import LevelMeter, Rows
 from vc.vocoder.excitation import WhiteNoise
 
@@ -59,6 +59,8 @@ def short_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
         (16_000, 48_000, 9.001),
         (22_050, 22_050, 11.2345),
         (8_000, 16_000, 8),
+        (44_100, 44_100, 7.5),
+        (48_000, 32_000, 5.4321),
     ],
 )
 def test_blocks_give_what_the_whole_clip_gives(
@@ -120,6 +122,39 @@ def test_a_long_file_becomes_a_file_of_the_same_length(
     with soundfile.SoundFile(output) as file:
         assert "Converted speech" in file.comment
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["long.wav", output.name])
+
+
+@pytest.mark.usefixtures("short_blocks")
+@pytest.mark.parametrize("seconds", [1.5, 3.0])
+def test_the_rate_that_is_told_is_that_of_the_file(
+    tiny: Converter, high_voice: Audio, tmp_path: Path, seconds: float
+) -> None:
+    source, output = tmp_path / "source.wav", tmp_path / "out.opus"
+    write_audio(source, long_voice(seconds, 44_100))
+    done = convert_file(tiny, source, high_voice, output)
+    assert done.sample_rate == soundfile.info(output).samplerate == 48_000
+
+
+@pytest.mark.usefixtures("short_blocks")
+def test_a_share_of_the_way_that_is_none_is_refused(
+    tiny: Converter, high_voice: Audio, tmp_path: Path
+) -> None:
+    write_audio(tmp_path / "long.wav", long_voice(3.0))
+    with pytest.raises(VCError, match="strength 7: must lie between 0 and 1"):
+        convert_file(tiny, tmp_path / "long.wav", high_voice, tmp_path / "out.wav", strength=7.0)
+
+
+@pytest.mark.usefixtures("short_blocks")
+def test_the_sources_own_voice_is_heard_where_it_speaks(
+    tiny: Converter, high_voice: Audio, tmp_path: Path
+) -> None:
+    speech = long_voice(3.0)
+    hiss = 1e-5 * np.random.default_rng(2).standard_normal(3 * 16_000)
+    late = Audio(np.concatenate([hiss, speech.waveform]).astype(np.float32), 16_000)
+    write_audio(tmp_path / "late.wav", late)
+    convert_file(tiny, tmp_path / "late.wav", high_voice, tmp_path / "out.wav", strength=0.5)
+    converted = tiny.convert(late, high_voice, strength=0.5)
+    assert len(converted.waveform) == len(late.waveform)
 
 
 @pytest.mark.usefixtures("short_blocks")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,7 +24,7 @@ from vc.features import LogMel
 from vc.model.layers import smooth_bands
 from vc.pitch import estimate_f0
 from vc.streaming.ear import Ear
-from vc.streaming.live import Exchange, run_live
+from vc.streaming.live import Exchange, SystemSoundCard, run_live
 from vc.streaming.resampler import BlockResampler
 from vc.streaming.running_voice import RunningVoice
 from vc.streaming.statistics import RunningStatistics, load_usual
@@ -247,7 +249,8 @@ def test_statistics_move_from_the_usual_to_what_is_heard(shipped: Converter) -> 
     usual = load_usual(shipped.folder / "stream.safetensors", shipped.model_sha256)
     running = RunningStatistics(usual[1], frames=50, horizon=1_000)
     np.testing.assert_allclose(running.statistics.mean, usual[1].mean)
-    x = 3 + 2 * torch.randn(1, usual[1].mean.shape[1], 2_000)
+    generator = torch.Generator().manual_seed(1)
+    x = 3 + 2 * torch.randn(1, usual[1].mean.shape[1], 2_000, generator=generator)
     for part in x.split(7, dim=-1):
         running.push(part)
     assert (running.statistics.mean - 3).abs().mean() < 0.3
@@ -302,9 +305,7 @@ def test_what_the_microphone_hears_is_played_a_block_later() -> None:
     assert report.blocks == 10
 
 
-def test_a_hurried_sound_card_never_waits_and_nothing_is_lost_for_good(
-    shipped: Converter, source: Audio
-) -> None:
+def test_a_hurried_sound_card_never_waits(shipped: Converter, source: Audio) -> None:
     ended = threading.Event()
     card = Loopback(source.waveform[:16_000], ended, patient=False)
     stream = Stream(shipped, REFERENCE, sample_rate=16_000)
@@ -355,6 +356,30 @@ def test_failures_of_the_worker_reach_the_caller() -> None:
     card = Loopback(np.zeros(6_400, np.float32), ended, patient=False)
     with pytest.raises(VCError, match="broken"):
         run_live(Echo(fail=True), card, ended, block=640)  # type: ignore[arg-type]
+
+
+def test_a_sound_card_that_does_not_start_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class PortAudioError(Exception):
+        pass
+
+    class Busy:
+        def __init__(self, **options: object) -> None:
+            assert options["samplerate"] == 48_000
+
+        def __enter__(self) -> None:
+            raise PortAudioError("Device unavailable [PaErrorCode -9985]")
+
+        def __exit__(self, *error: object) -> None:
+            raise AssertionError("it was never started")
+
+    library = SimpleNamespace(Stream=Busy, PortAudioError=PortAudioError)
+    monkeypatch.setitem(sys.modules, "sounddevice", library)
+    card = SystemSoundCard()
+    with (
+        pytest.raises(VCError, match=r"cannot be used \(Device unavailable .*`vc live --list`"),
+        card.run(lambda heard: heard, 48_000, 960),
+    ):
+        raise AssertionError("it was never started")
 
 
 def test_vc_live_from_file_to_file(

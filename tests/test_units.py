@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import EXAMPLES
+from tests.conftest import EXAMPLES, make_voice
 from vc.audio import Audio, read_audio
 from vc.checkpoint import load_unit_coder, save_checkpoint
 from vc.cli import main
@@ -85,6 +85,15 @@ def test_units_are_spoken_as_long_and_in_the_references_pitch(
 def test_a_flat_text_has_no_melody(shipped: Converter, model: UnitModel) -> None:
     flat = encode_units(shipped, EXAMPLES / "source.flac", flat=True, model=model)
     assert {run.semitones for run in flat.runs} == {None, 0.0}
+
+
+def test_a_pitch_far_from_the_middle_can_be_read_again(
+    shipped: Converter, model: UnitModel
+) -> None:
+    low, high = (make_voice(f0, seconds=s, sample_rate=16_000) for f0, s in ((64.0, 3.0), (580, 1)))
+    units = encode_units(shipped, Audio(np.concatenate([low, high]), 16_000), model=model)
+    assert max(run.semitones or 0.0 for run in units.runs) > 30
+    assert parse_units(format_units(units, model), model).runs == units.runs
 
 
 def test_an_edited_text_is_spoken(shipped: Converter, model: UnitModel, units: Units) -> None:

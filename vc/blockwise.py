@@ -34,13 +34,22 @@ from vc.audio import (
     check_activity,
     check_writable,
     file_duration_s,
-    read_audio,
     read_blocks,
     writable_rate,
     write_audio,
     write_blocks,
 )
-from vc.convert import COMMENT, LONG_S, Converter, Pitch, Progress, Reference, moved_f0
+from vc.convert import (
+    COMMENT,
+    LONG_S,
+    Converter,
+    Pitch,
+    Progress,
+    Reference,
+    check_strength,
+    moved_f0,
+    pieces,
+)
 from vc.denoise import clean_blocks
 from vc.model.autoencoder import Latent
 from vc.model.content_encoder import ContentEncoder
@@ -51,11 +60,13 @@ from vc.model.vocal_tract import STRIDE as TRACT_STRIDE
 from vc.on_disk import LevelMeter, Rows
 from vc.pitch import estimate_f0, interpolate_log_f0
 from vc.vocoder.excitation import WhiteNoise, periods
+from vc.vocoder.high_band import HighBand, HighBandEar, HighBandMouth
 from vc.vocoder.source_filter import SourceFilterVocoder
 from vc.voice import Voice
 
 BLOCK_S = 16.0
 _F0_CONTEXT_S = 3.0  # on both sides: the F0 track's best path does not look further
+_NOTHING = np.zeros(0, np.float32)
 # shares of the whole time, as measured
 _LISTEN, _ANALYSE, _ENCODE, _SYNTHESIZE = 0.05, 0.4, 0.55, 0.95
 
@@ -114,34 +125,34 @@ def convert_file(
     """
     source, output = Path(source), Path(output)
     check_writable(output)
+    check_strength(strength)
     progress = progress or (lambda share: None)
     if not can_split(converter) or file_duration_s(source) <= LONG_S:
-        original = read_audio(source)
         converted = converter.convert(
             source, references, pitch, sample_rate, progress, strength, denoise
         )
         write_audio(output, converted, COMMENT)
-        return FileConversion(converted.duration_s, original.duration_s, converted.sample_rate)
+        rate = writable_rate(output, converted.sample_rate)
+        return FileConversion(converted.duration_s, converted.duration_s, rate)
     voice = converter.voice(references)
     if strength < 1:
-        beginning = next(read_blocks(source, LONG_S))
-        voice = converter.towards(voice, beginning, strength)
+        voice = converter.towards(voice, read_blocks(source, LONG_S), strength)
     with _LongConversion(converter, output.parent, progress) as work:
-        work.listen(read_blocks(source, BLOCK_S), f"source {source}")
+        blocks = read_blocks(source, BLOCK_S)
+        work.listen(blocks, f"source {source}", lambda r: writable_rate(output, sample_rate or r))
         work.denoise(everywhere=denoise)
-        rate = writable_rate(output, sample_rate or work.source_rate)
         try:
             work.synthesize(voice, pitch)
         except KeyboardInterrupt:
             if not keep_partial or not work.converted_samples:
                 raise
-        blocks = _Counter(work.result(rate, PEAK_LIMIT))
+        made = _Counter(work.result(PEAK_LIMIT))
         try:
-            write_blocks(output, blocks, rate, COMMENT, keep_partial, work.result_samples(rate))
+            write_blocks(output, made, work.rate, COMMENT, keep_partial, work.result_samples)
         except KeyboardInterrupt:
             if not keep_partial:
                 raise
-        done = FileConversion(blocks.samples / rate, work.source_s, rate)
+        done = FileConversion(made.samples / work.rate, work.source_s, work.rate)
         if not done.is_partial:
             progress(1.0)
         return done
@@ -157,18 +168,13 @@ def convert_waveform(
     denoise: bool = False,
 ) -> Audio:
     """`convert_file` for a waveform in memory: beside it and the result, memory stays constant."""
-    length = round(BLOCK_S * original.sample_rate)
-    blocks = (
-        Audio(original.waveform[start : start + length], original.sample_rate)
-        for start in range(0, len(original.waveform), length)
-    )
     with _LongConversion(converter, None, progress) as work:
-        work.listen(blocks, "source")
+        work.listen(pieces(original, BLOCK_S), "source", lambda source_rate: sample_rate)
         work.denoise(everywhere=denoise)
         work.synthesize(voice, pitch)
-        converted = np.empty(work.result_samples(sample_rate), np.float32)
+        converted = np.empty(work.result_samples, np.float32)
         done = 0
-        for block in work.result(sample_rate):
+        for block in work.result():
             converted[done : done + len(block)] = block
             done += len(block)
     progress(1.0)
@@ -206,6 +212,27 @@ class _Extent:
         """Of everything so far."""
         mean = self._total / self._samples
         return max(self._highest - mean, mean - self._lowest)
+
+
+class _Resampler:
+    """Resamples a waveform that comes in blocks.
+
+    Args:
+        from_rate: Hz.
+        to_rate: Hz.
+    """
+
+    def __init__(self, from_rate: int, to_rate: int) -> None:
+        self._soxr: soxr.ResampleStream | None = None
+        if from_rate != to_rate:
+            self._soxr = soxr.ResampleStream(from_rate, to_rate, 1, "float32")
+
+    def push(self, waveform: Waveform, last: bool = False) -> Waveform:
+        """Take the next samples; give those that are ready, all with the last."""
+        if self._soxr is None:
+            return waveform
+        resampled: Waveform = self._soxr.resample_chunk(waveform, last=last)
+        return resampled
 
 
 class _Span(NamedTuple):
@@ -255,12 +282,15 @@ class _LongConversion:
         # whole content frames
         self.block_frames = stride * max(1, round(BLOCK_S * self.features.frame_rate / stride))
         self.source_rate, self.source_samples = 0, 0
+        self.rate = 0  # of the result
         self.level_db = 0.0
         self._open = ExitStack()
         self.waveform = self._rows(1)  # source at the model's rate, as read
         self.heard = _Levelled(self.waveform)  # what content is read from
         self.quiet = self.heard  # what all else is read from
         self.converted = self._rows(1)  # result at the model's rate
+        self.high_band: HighBand | None = None  # where both have one
+        self.above = self._rows(1)  # what the source has there
 
     def __enter__(self) -> _LongConversion:
         return self
@@ -283,8 +313,13 @@ class _LongConversion:
         """How much was synthesised, at the model's rate."""
         return min(len(self.converted), len(self.waveform))
 
-    def listen(self, blocks: Iterable[Audio], name: str) -> None:
+    def listen(self, blocks: Iterable[Audio], name: str, rate_for: Callable[[int], int]) -> None:
         """First pass: bring the source to the model's rate, measure level, mean and peak.
+
+        Args:
+            blocks: of the source.
+            name: what the user calls it.
+            rate_for: says what rate the result is to have, from the source's; both in Hz.
 
         Raises:
             AudioError: it cannot be read, is silent or too short.
@@ -293,7 +328,7 @@ class _LongConversion:
         extent = _Extent()
         original: LevelMeter | None = None
         at_model_rate = self._meter(rate)
-        resampler: soxr.ResampleStream | None = None
+        resampler: _Resampler | None = None
 
         def take(waveform: Waveform) -> None:
             if waveform.size:
@@ -302,15 +337,17 @@ class _LongConversion:
                 extent.push(waveform)
 
         for waveform, self.source_rate in blocks:
-            if original is None:
+            if original is None or resampler is None:
+                self.rate = rate_for(self.source_rate)
                 original = self._meter(self.source_rate)
-                if self.source_rate != rate:
-                    resampler = soxr.ResampleStream(self.source_rate, rate, 1, "float32")
+                resampler = _Resampler(self.source_rate, rate)
+                above = self._listen_above()
             original.push(waveform)
-            take(resampler.resample_chunk(waveform) if resampler else waveform)
-        assert original is not None  # readers refuse a file without samples
-        if resampler:
-            take(resampler.resample_chunk(np.zeros(0, np.float32), last=True))
+            take(resampler.push(waveform))
+            above(waveform, False)
+        assert original is not None and resampler is not None  # readers refuse an empty file
+        take(resampler.push(_NOTHING, last=True))
+        above(_NOTHING, True)
         self.source_samples = original.samples
         self.level_db = original.active_level_db()
         check_activity(name, self.level_db, original.speech_s(), MIN_SPEECH_S)
@@ -318,6 +355,20 @@ class _LongConversion:
         gain = 10 ** (gain_db / 20) if np.isfinite(gain_db) else 1.0
         self.heard = self.quiet = _Levelled(self.waveform, gain, gain * extent.peak)
         self.progress(_LISTEN)
+
+    def _listen_above(self) -> Callable[[Waveform, bool], None]:
+        """What takes the source, block by block, and keeps what lies above the model's band."""
+        model_rate = self.features.sample_rate
+        if not HighBand.is_wanted(model_rate, min(self.source_rate, self.rate)):
+            return lambda waveform, last: None
+        band = self.high_band = HighBand(model_rate, self.rate)
+        ear, resampler = HighBandEar(band), _Resampler(self.source_rate, self.rate)
+        self.above = self._rows(band.bands)
+
+        def take(waveform: Waveform, last: bool) -> None:
+            self.above.append(ear.push(resampler.push(waveform, last), last))
+
+        return take
 
     def denoise(self, everywhere: bool) -> None:
         """After `listen`: take the noise out of what is read without it; see `Converter.convert`.
@@ -347,45 +398,43 @@ class _LongConversion:
                 content = self._encode_content(log_mel, near_speech(levels))
             self._decode(content, voice, f0, moved_f0(f0, voice, pitch, self.features))
 
-    def result_samples(self, rate: int) -> int:
+    @property
+    def result_samples(self) -> int:
         """Samples of `result`."""
         if self.converted_samples < len(self.waveform):  # interrupted
-            return int(self.converted_samples * rate / self.features.sample_rate)
-        return round(self.source_samples * rate / self.source_rate)
+            return int(self.converted_samples * self.rate / self.features.sample_rate)
+        return round(self.source_samples * self.rate / self.source_rate)
 
-    def result(self, rate: int, peak_limit: float = np.inf) -> Iterator[Waveform]:
-        """Blocks of the result at `rate` Hz, as loud as the source.
+    def result(self, peak_limit: float = np.inf) -> Iterator[Waveform]:
+        """Blocks of the result, as loud as the source.
 
         Args:
-            rate: in Hz.
             peak_limit: turn it down if a sample would exceed this.
         """
         peak = 0.0
-        with closing(LevelMeter(rate, self.folder)) as meter:
-            for block in self._resampled(rate):
+        with closing(LevelMeter(self.rate, self.folder)) as meter:
+            for block in self._resampled():
                 meter.push(block)
                 peak = max(peak, float(np.abs(block).max(initial=0.0)))
             gain_db = self.level_db - meter.active_level_db()
         gain = 10 ** (gain_db / 20) if np.isfinite(gain_db) else 1.0
         gain = min(gain, peak_limit / max(gain * peak, 1e-9) * gain)
-        for block in self._resampled(rate):
+        for block in self._resampled():
             yield (block * gain).astype(np.float32)
 
-    def _resampled(self, rate: int) -> Iterator[Waveform]:
-        model_rate = self.features.sample_rate
+    def _resampled(self) -> Iterator[Waveform]:
+        """The result at its rate, with what lies above the model's band."""
         total, length = self.converted_samples, self.block_frames * self.features.hop_length
-        resampler = soxr.ResampleStream(model_rate, rate, 1, "float32")
-        left = self.result_samples(rate)
+        resampler = _Resampler(self.features.sample_rate, self.rate)
+        mouth = self.high_band and HighBandMouth(self.high_band, self.above.read)
+        left = self.result_samples
         for start in range(0, total, length):
             stop = min(start + length, total)
-            block = self.converted.read(start, stop)
-            if rate != model_rate:
-                block = resampler.resample_chunk(block, last=stop == total)
-            block = block[:left]
+            block = resampler.push(self.converted.read(start, stop), last=stop == total)[:left]
             left -= len(block)
-            yield block
-        if left:
-            yield np.zeros(left, np.float32)
+            if stop == total:
+                block = np.pad(block, (0, left))
+            yield mouth.push(block, last=stop == total) if mouth else block
 
     def _analyse(self, log_mel: Rows) -> tuple[Waveform, Tensor]:
         """Mel of every frame; returns F0 `(frames,)` in Hz and levels `(1, frames)`."""
@@ -542,7 +591,7 @@ class _LongConversion:
         stride: int = 1,
     ) -> Statistics:
         """`time_statistics` over the whole file, of what a function makes of it."""
-        mean = square = torch.zeros(1)
+        mean = square = torch.zeros((), device=self.converter.device)
         share = counted.double() / counted.sum()
         done = 0
         for y in self._computed(rows, function, context, stride):

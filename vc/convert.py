@@ -7,7 +7,7 @@ come through here.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -35,7 +35,7 @@ from vc.checkpoint import load_autoencoder, load_denoiser, load_vocoder, weights
 from vc.clip_check import NO_SPEECH_KINDS, NOT_SPEECH, STRANGE, Problem, check_clip
 from vc.config import SHIPPED, FeatureConfig
 from vc.denoise import REFERENCE_EXPONENT, clean_blocks
-from vc.errors import CheckpointError, VCError, VoiceError
+from vc.errors import AudioError, CheckpointError, VCError, VoiceError
 from vc.features import LogMel
 from vc.model.autoencoder import Autoencoder
 from vc.model.denoiser import Denoiser
@@ -52,6 +52,7 @@ from vc.pitch import (
 )
 from vc.sight import LOOKED_AT_S, look
 from vc.vocoder.griffin_lim import griffin_lim
+from vc.vocoder.high_band import HighBand, add_high_band
 from vc.vocoder.source_filter import SourceFilterVocoder
 from vc.vocoder.temporal_envelope import TemporalEnvelope
 from vc.voice import Voice, blend_voices, is_voice_file, load_voice
@@ -89,7 +90,8 @@ class Converter:
         autoencoder: in evaluation mode.
         vocoder: made for the same features; None for Griffin-Lim.
         denoiser: made for the same features; None if nothing is ever denoised.
-        folder: where the model's prior of voices lies; None if no voice is to be invented.
+        folder: of the checkpoint, for what lies beside the networks: the prior of voices, what
+            normal speech is, usual statistics, units. None does without them.
     """
 
     def __init__(
@@ -151,14 +153,13 @@ class Converter:
             VoiceError: a voice file cannot be used.
             CheckpointError: to be denoised, but the model has no denoiser.
         """
-        if not 0 <= strength <= 1:
-            raise VCError(f"strength {strength:g}: must lie between 0 and 1")
+        check_strength(strength)
         progress = progress or (lambda share: None)
-        original = self.clip(source, "source")
+        original = self.clip(source)
         check_speech(original, _name(source, "source"))
         voice = self.voice(references)
         if strength < 1:
-            voice = self.towards(voice, original, strength)
+            voice = self.towards(voice, pieces(original, LONG_S), strength)
         if original.duration_s > LONG_S:
             from vc.blockwise import can_split, convert_waveform
 
@@ -168,7 +169,6 @@ class Converter:
                     self, original, voice, pitch, target_rate, progress, denoise
                 )
         progress(0.1)
-        rate = self.features.sample_rate
         waveform = quiet = self._levelled(original)
         if denoise or self.denoiser is not None:
             quiet = self._clean(waveform)
@@ -176,19 +176,18 @@ class Converter:
             heard = quiet if denoise else waveform
             converted = self._convert(heard, quiet, voice, pitch, progress)
         target_rate = sample_rate or original.sample_rate
-        converted = resample(converted, rate, target_rate)
-        converted = fit_length(
-            converted, round(len(original.waveform) * target_rate / original.sample_rate)
-        )
+        converted = self._at_rate(converted, original, target_rate)
         level_db = active_level_db(original.waveform, original.sample_rate)
         converted = normalize_level(converted, target_rate, level_db)
         progress(1.0)
         return Audio(converted, target_rate)
 
-    def towards(self, voice: Voice, source: Audio, strength: float) -> Voice:
-        """The voice that lies a share `strength` of the way from the source's own to `voice`."""
-        beginning = source.waveform[: round(LONG_S * source.sample_rate)]  # says enough of it
-        own = self._listen([(Audio(beginning, source.sample_rate), "source")], MIN_SPEECH_S)
+    def towards(self, voice: Voice, source: Iterable[Audio], strength: float) -> Voice:
+        """The voice that lies a share `strength` of the way from the source's own to `voice`.
+
+        The source comes in pieces of `LONG_S`, one of which says enough of its voice.
+        """
+        own = self._listen([(_first_speech(source), "source")], MIN_SPEECH_S)
         weights = (1 - strength, strength)
         return blend_voices([own, voice], weights, self.autoencoder.config, voice.name)
 
@@ -201,7 +200,7 @@ class Converter:
         Raises:
             AudioError: the clip cannot be read, is silent or too short.
         """
-        audio = self.clip(clip, "clip")
+        audio = self.clip(clip)
         check_speech(audio, _name(clip, "clip"))
         waveform = self._levelled(audio)
         with torch.inference_mode():
@@ -223,7 +222,7 @@ class Converter:
         Raises:
             AudioError: the clip cannot be read.
         """
-        audio = self.clip(clip, role)
+        audio = self.clip(clip)
         problems = check_clip(audio, role, self.features)
         if self.normality is None or any(problem.blocking for problem in problems):
             return ClipReport(problems, None)
@@ -264,6 +263,8 @@ class Converter:
     def denoise(self, clip: Clip) -> Audio:
         """Take background noise and echoes out of a clip; nothing else is changed below 8 kHz.
 
+        What lies above is made anew (`vc.vocoder.high_band`).
+
         Args:
             clip: a file or `Audio`.
 
@@ -274,15 +275,15 @@ class Converter:
             AudioError: the clip cannot be read, is silent or too short.
             CheckpointError: the model has no denoiser.
         """
-        original = self.clip(clip, "clip")
+        original = self.clip(clip)
         check_speech(original, _name(clip, "clip"))
         rate = self.features.sample_rate
         waveform = resample(original.waveform, original.sample_rate, rate)
         level_db = active_level_db(waveform, rate)
         cleaned = self._clean(self._level(waveform))
         cleaned = cleaned * np.float32(10 ** ((level_db - self.features.level_db) / 20))
-        cleaned = resample(cleaned, rate, original.sample_rate)
-        return Audio(fit_length(cleaned, len(original.waveform)), original.sample_rate)
+        cleaned = self._at_rate(cleaned, original, original.sample_rate)
+        return Audio(cleaned, original.sample_rate)
 
     def _clean(self, waveform: Waveform, exponent: float = 1.0) -> Waveform:
         """Denoise `(samples,)` at the model's rate and level; see `vc.denoise.clean_blocks`."""
@@ -330,7 +331,7 @@ class Converter:
                 voices.append(self._fitting(load_voice(reference, self.model_sha256), reference))
             else:
                 clip_name = _name(reference, f"reference {number}")
-                clips.append((self.clip(reference, clip_name), clip_name))
+                clips.append((self.clip(reference), clip_name))
         if clips:
             voices.append(self._listen(clips, MIN_REFERENCE_S))
         if not voices:
@@ -483,8 +484,18 @@ class Converter:
         source = fit_length(source, len(spoken))
         return self.temporal_envelope(self._tensor(spoken), self._tensor(source))[0].cpu().numpy()
 
-    def clip(self, clip: Clip, name: str) -> Audio:
-        """Read a clip, if it was not read yet; `name` is what the user calls it."""
+    def _at_rate(self, made: Waveform, original: Audio, rate: int) -> Waveform:
+        """What was made of a clip at the model's rate, at another, and as wide as the clip is."""
+        model_rate = self.features.sample_rate
+        samples = round(len(original.waveform) * rate / original.sample_rate)
+        made = fit_length(resample(made, model_rate, rate), samples)
+        if not HighBand.is_wanted(model_rate, min(original.sample_rate, rate)):
+            return made
+        wide = fit_length(resample(original.waveform, original.sample_rate, rate), samples)
+        return add_high_band(made, wide, model_rate, rate)
+
+    def clip(self, clip: Clip) -> Audio:
+        """Read a clip, if it was not read yet."""
         return clip if isinstance(clip, Audio) else read_audio(clip)
 
     def _levelled(self, audio: Audio) -> Waveform:
@@ -526,6 +537,34 @@ def load(
     # a model of other features does without the shipped denoiser; its own must fit
     fits = denoiser.features == autoencoder.features or (folder / "denoiser").is_dir()
     return Converter(autoencoder, neural, denoiser if fits else None, folder)
+
+
+def check_strength(strength: float) -> None:
+    """Refuse a share of the way that is none.
+
+    Raises:
+        VCError: not between 0 and 1.
+    """
+    if not 0 <= strength <= 1:
+        raise VCError(f"strength {strength:g}: must lie between 0 and 1")
+
+
+def pieces(audio: Audio, seconds: float) -> Iterator[Audio]:
+    """A clip in pieces of so many seconds."""
+    length = round(seconds * audio.sample_rate)
+    for start in range(0, len(audio.waveform), length):
+        yield Audio(audio.waveform[start : start + length], audio.sample_rate)
+
+
+def _first_speech(clip: Iterable[Audio]) -> Audio:
+    """The first piece of a clip in which anybody speaks; the last where nobody does."""
+    for piece in clip:
+        try:
+            check_speech(piece, "source")
+        except AudioError:
+            continue
+        break
+    return piece
 
 
 def moved_f0(f0: Waveform, voice: Voice, pitch: Pitch, features: FeatureConfig) -> Waveform:

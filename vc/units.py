@@ -42,7 +42,7 @@ SUFFIX = ".units"
 
 _TOKENS_A_LINE = 8
 _MAX_BYTES = 1_000_000
-_MAX_SEMITONES = 36.0
+_MAX_SEMITONES = 36.0  # from the middle; what was tracked further away was tracked wrongly
 _MODEL_DIGITS = 12
 _TOKEN = re.compile(r"(\d{1,6}):(\d{1,6})(?::([+-]?\d{1,2}(?:\.\d{1,2})?))?", re.ASCII)
 _PIECES = re.compile(r"[()]|[^\s()]+")
@@ -136,6 +136,7 @@ def encode_units(
         semitones = None
         if 2 * len(pitches) >= len(part):
             moved = 12 / math.log(2) * (float(pitches.mean()) - middle)
+            moved = min(max(moved, -_MAX_SEMITONES), _MAX_SEMITONES)
             semitones = 0.0 if flat else round(2 * moved) / 2
         runs.append(Run(int(codes[part[0]]), len(part), semitones))
     return Units(tuple(runs), round(math.exp(middle), 1), model.sha256)

@@ -52,7 +52,7 @@ def run_live(
 
     Args:
         stream: at the rate that the card shall run at.
-        card: see `system_sound_card`.
+        card: see `SystemSoundCard`.
         until: ends it.
         block: samples at once; `BLOCK_S` by default.
 
@@ -129,22 +129,24 @@ class SystemSoundCard:
         def callback(heard: Any, played: Any, frames: int, time: Any, status: Any) -> None:
             played[:, 0] = exchange(heard[:, 0].copy())
 
-        try:
-            opened = self._sounddevice.Stream(
-                samplerate=sample_rate,
-                blocksize=block,
-                device=self.devices,
-                channels=1,
-                dtype="float32",
-                latency="low",
-                callback=callback,
-            )
-        except (self._sounddevice.PortAudioError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise VCError(
-                f"microphone or loudspeaker cannot be used ({reason}); `vc live --list` names them"
-            ) from error
-        with opened:
+        with contextlib.ExitStack() as opened:
+            try:
+                stream = self._sounddevice.Stream(
+                    samplerate=sample_rate,
+                    blocksize=block,
+                    device=self.devices,
+                    channels=1,
+                    dtype="float32",
+                    latency="low",
+                    callback=callback,
+                )
+                opened.enter_context(stream)  # starts it
+            except (self._sounddevice.PortAudioError, ValueError) as error:
+                reason = str(error).splitlines()[0]
+                raise VCError(
+                    f"microphone or loudspeaker cannot be used ({reason}); `vc live --list` names "
+                    "them"
+                ) from error
             yield
 
 

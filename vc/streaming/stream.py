@@ -72,7 +72,7 @@ class Stream:
         moved = MovedPitch(voice.pitch, pitch, converter.features)
         self._conversion = _Conversion(converter, voice, moved, denoise)
         if source is not None:
-            audio = converter.clip(source, "source")
+            audio = converter.clip(source)
             check_speech(audio, "source")
             # the stream begins as though this had been said just before
             said = resample(audio.waveform, audio.sample_rate, rate)
