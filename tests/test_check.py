@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from tests.conftest import EXAMPLES
 from vc.anomaly import NORMALITY_FILE, load_normality
@@ -43,6 +44,13 @@ def test_what_is_no_speech_is_named(shipped: Converter) -> None:
         assert report.strangeness is not None and report.strangeness.p < 0.001
         assert report.strangeness.kind == kind, (kind, report.strangeness)
         assert sum("not" in p.message and "speech" in p.message for p in report.problems) == 1
+
+
+def test_rumbling_is_noise(shipped: Converter) -> None:
+    rumble = lfilter([1.0], [1.0, -0.99], noise())
+    rumble = rumble / np.abs(rumble).max()
+    strangeness = shipped.check(Audio((0.3 * rumble).astype(np.float32), RATE)).strangeness
+    assert strangeness is not None and strangeness.kind == "noise"
 
 
 def test_speech_that_is_played_wrongly_is_named(shipped: Converter) -> None:

@@ -132,9 +132,9 @@ class Normality:
     def _kind(self, sight: Sight, numbers: dict[str, FloatArray], logs: dict[str, float]) -> Kind:
         """What a strange clip seems to be, from what is plain of it."""
         if logs["lines"] > -np.log(_NOT_SPEECH_P) or sight.voiced < _VOICED:
-            if sight.one_line > _ONE_LINE:
-                return "tones"
-            return "noise" if sight.voiced < _VOICED else "music"
+            if sight.voiced < _VOICED:  # rumbling, too, has most of its power in a few bins
+                return "noise"
+            return "tones" if sight.one_line > _ONE_LINE else "music"
         if numbers["time"][0] < _BACKWARDS:
             return "reversed"
         if sight.bandwidth_hz < _TELEPHONE_HZ:
