@@ -64,6 +64,23 @@ def test_it_follows_the_conversions_level_and_not_the_sources() -> None:
     assert np.abs(silent).max() < 1e-4
 
 
+def test_a_sources_steady_noise_is_turned_down() -> None:
+    generator = np.random.default_rng(6)
+    loud, hiss = (generator.standard_normal(RATE).astype(np.float32) for _ in range(2))
+    spoken = without_high_band(0.1 * loud)
+    half = RATE // 2
+    source = spoken + 0.01 * (hiss - without_high_band(hiss))  # steady, above the model's band
+    source[half:] = 0.1 * loud[half:]
+    made = add_high_band(spoken, source, MODEL_RATE, RATE)
+    steady, speech = slice(0, half - RATE // 50), slice(half + RATE // 50, None)
+    assert level_db(made[steady], 9_000, 20_000) == pytest.approx(
+        level_db(source[steady], 9_000, 20_000) - 10, abs=1
+    )
+    assert level_db(made[speech], 9_000, 20_000) == pytest.approx(
+        level_db(source[speech], 9_000, 20_000), abs=1
+    )
+
+
 def test_a_source_that_has_nothing_there_adds_nothing() -> None:
     spoken = without_high_band(hisses())
     made = add_high_band(spoken, spoken, MODEL_RATE, RATE)
@@ -82,7 +99,7 @@ def test_blocks_of_any_size_give_what_the_whole_gives(rate: int) -> None:
     ear = HighBandEar(band)
     parts = np.split(source, cuts)
     heard = np.concatenate([ear.push(part) for part in parts] + [ear.push(source[:0], last=True)])
-    mouth = HighBandMouth(band, lambda start, stop: heard[start:stop])
+    mouth = HighBandMouth(band, lambda start, stop: heard[start:stop], ear.noise)
     made = [mouth.push(part) for part in np.split(spoken, cuts[::2])]
     made.append(mouth.push(spoken[:0], last=True))
     np.testing.assert_allclose(np.concatenate(made), whole, atol=1e-6)

@@ -289,7 +289,7 @@ class _LongConversion:
         self.heard = _Levelled(self.waveform)  # what content is read from
         self.quiet = self.heard  # what all else is read from
         self.converted = self._rows(1)  # result at the model's rate
-        self.high_band: HighBand | None = None  # where both have one
+        self.ear: HighBandEar | None = None  # for what lies above the model's band
         self.above = self._rows(1)  # what the source has there
 
     def __enter__(self) -> _LongConversion:
@@ -361,9 +361,9 @@ class _LongConversion:
         model_rate = self.features.sample_rate
         if not HighBand.is_wanted(model_rate, min(self.source_rate, self.rate)):
             return lambda waveform, last: None
-        band = self.high_band = HighBand(model_rate, self.rate)
-        ear, resampler = HighBandEar(band), _Resampler(self.source_rate, self.rate)
-        self.above = self._rows(band.bands)
+        ear = self.ear = HighBandEar(HighBand(model_rate, self.rate))
+        resampler = _Resampler(self.source_rate, self.rate)
+        self.above = self._rows(1 + ear.band.bands)
 
         def take(waveform: Waveform, last: bool) -> None:
             self.above.append(ear.push(resampler.push(waveform, last), last))
@@ -426,7 +426,8 @@ class _LongConversion:
         """The result at its rate, with what lies above the model's band."""
         total, length = self.converted_samples, self.block_frames * self.features.hop_length
         resampler = _Resampler(self.features.sample_rate, self.rate)
-        mouth = self.high_band and HighBandMouth(self.high_band, self.above.read)
+        ear = self.ear
+        mouth = ear and HighBandMouth(ear.band, self.above.read, ear.noise)
         left = self.result_samples
         for start in range(0, total, length):
             stop = min(start + length, total)

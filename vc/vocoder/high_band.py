@@ -4,9 +4,10 @@ The model speaks below 8 kHz; a recording at 44.1 or 48 kHz has hissing above th
 dull without it. So the conversion's own upper band is copied to where there is nothing, piece by
 piece, and given the loudness that the source has there, as spectral band replication does in codecs
 (Dietz et al. 2002, "Spectral band replication, a novel approach in audio coding", AES 112).
-Loudness is heard beside that of the upper band, since the conversion's is another. Of the source
-nothing else comes in: pulses are those of the conversion, and where the source has nothing, nothing
-is added. Nothing here is trained.
+Loudness is heard beside that of the upper band, since the conversion's is another, and without the
+source's steady noise, which the conversion does not have either. Of the source nothing else comes
+in: pulses are those of the conversion, and where the source has nothing, nothing is added. Nothing
+here is trained.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ _SPREAD = 6  # bins beside a sound in which it is heard, too
 _PIECE_S = 4  # of a clip at a time
 _FLOOR = 1e-12  # mean square of a bin: less is silence
 _EVEN = 0.03  # beside the upper band: what is copied is not raised from further below
+_QUIETEST = 0.1  # share of the frames, whose loudest is noise
+_NOISE = 2.0  # times as much power is taken for noise, for it comes and goes
+_LEFT = 0.1  # of the power at least, lest what is nearly as loud as noise tinkles
+_LEVELS_DB = np.arange(-150.0, 51.0)
 _MOST = 10.0  # power: a conversion's upper band may be that much louder than its source's
 
 Hear = Callable[[int, int], np.ndarray]  # rows `start` to `stop` of `HighBandEar.push`
@@ -70,27 +75,29 @@ class HighBand:
         return rate > 1.1 * model_rate
 
     def heard(self, frames: Tensor) -> Tensor:
-        """What a source has there: `(frames, n_fft)` -> `(frames, bands)`.
+        """What a source has there: `(frames, n_fft)` -> power `(frames, 1 + bands)`.
 
-        Returns:
-            Power of each band beside that of the upper band below.
+        The first is that of the upper band below.
         """
         # twice windowed, too, or what is below would be heard above
         power = self._power(self._spectrum(frames * self.window))
-        return self._bands(power[:, self.first :]) / (self._upper(power) + _FLOOR)
+        return torch.cat([self._upper(power), self._bands(power[:, self.first :])], dim=1)
 
-    def said(self, frames: Tensor, heard: Tensor) -> Tensor:
+    def said(self, frames: Tensor, heard: Tensor, noise: Tensor) -> Tensor:
         """What a conversion should have there: `(frames, n_fft)`, twice windowed.
 
         Args:
             frames: of the conversion.
-            heard: of the same frames of its source, `(frames, bands)`.
+            heard: of the same frames of its source, `(frames, 1 + bands)`.
+            noise: power of the source's, `(1 + bands,)`.
         """
         spectrum = self._spectrum(frames)
         upper = self._upper(self._power(spectrum))
         copied = spectrum[:, self.copied]
         power = self._bands(self._power(copied)) + _EVEN * upper + _FLOOR
-        gain = (heard.clamp(max=_MOST) * upper / power) @ self.between.T
+        clean = torch.maximum(heard - noise, _LEFT * heard)
+        beside = clean[:, 1:] / (heard[:, :1] + _FLOOR)
+        gain = (beside.clamp(max=_MOST) * upper / power) @ self.between.T
         made = torch.zeros_like(spectrum)
         made[:, self.first :] = gain.sqrt() * copied
         return torch.fft.irfft(made, self.n_fft) * self.window
@@ -121,7 +128,7 @@ def add_high_band(spoken: Waveform, source: Waveform, model_rate: int, rate: int
     ear, piece = HighBandEar(band), _PIECE_S * rate
     starts = range(0, len(spoken), piece)
     heard = np.concatenate([ear.push(source[at : at + piece], at == starts[-1]) for at in starts])
-    mouth = HighBandMouth(band, lambda start, stop: heard[start:stop])
+    mouth = HighBandMouth(band, lambda start, stop: heard[start:stop], ear.noise)
     return np.concatenate([mouth.push(spoken[at : at + piece], at == starts[-1]) for at in starts])
 
 
@@ -131,13 +138,26 @@ class HighBandEar:
     def __init__(self, band: HighBand) -> None:
         self.band = band
         self._frames = _Frames(band)
+        self._counts = np.zeros((1 + band.bands, len(_LEVELS_DB) + 1), int)  # frames of each level
 
     def push(self, waveform: Waveform, last: bool = False) -> np.ndarray:
-        """The next samples `(samples,)` -> what was heard, `(frames, bands)`."""
+        """The next samples `(samples,)` -> what was heard, `(frames, 1 + bands)`."""
         frames = self._frames.push(waveform, last)
         if not len(frames):
-            return np.zeros((0, self.band.bands), np.float32)
-        return self.band.heard(frames).numpy()
+            return np.zeros((0, 1 + self.band.bands), np.float32)
+        heard = self.band.heard(frames).numpy()
+        levels = np.searchsorted(_LEVELS_DB, 10 * np.log10(heard + 1e-20))
+        for counts, column in zip(self._counts, levels.T, strict=True):
+            counts += np.bincount(column, minlength=len(counts))
+        return heard
+
+    @property
+    def noise(self) -> Tensor:
+        """Power of what the source has there all the time, `(1 + bands,)`; of all so far."""
+        shares = self._counts.cumsum(axis=1) / self._counts.sum(axis=1, keepdims=True)
+        quietest = np.argmax(shares >= _QUIETEST, axis=1)
+        levels_db = np.concatenate([[-np.inf], _LEVELS_DB])[quietest]
+        return torch.from_numpy(_NOISE * 10 ** (levels_db / 10)).float()
 
 
 class HighBandMouth:
@@ -146,10 +166,11 @@ class HighBandMouth:
     Args:
         band: of the rate that the conversion was resampled to.
         heard: gives rows of what was heard of the source.
+        noise: of the source, see `HighBandEar`.
     """
 
-    def __init__(self, band: HighBand, heard: Hear) -> None:
-        self.band, self._heard = band, heard
+    def __init__(self, band: HighBand, heard: Hear, noise: Tensor) -> None:
+        self.band, self._heard, self._noise = band, heard, noise
         self._frames = _Frames(band)
         self._done = 0  # frames
         self._spoken = np.zeros(0, np.float32)  # samples that wait for what lies above them
@@ -165,7 +186,7 @@ class HighBandMouth:
         heard = torch.from_numpy(self._heard(self._done, self._done + len(frames)).copy())
         frames = frames[: len(heard)]
         self._done += len(frames)
-        made = self._overlapped(self.band.said(frames, heard)).numpy()
+        made = self._overlapped(self.band.said(frames, heard, self._noise)).numpy()
         early = min(self._early, len(made))
         self._early -= early
         made = made[early:]
