@@ -142,14 +142,21 @@ def test_without_ffmpeg_the_message_names_it(
 
 
 def test_a_file_of_the_server_cannot_be_named_as_a_clip(served: Served) -> None:
-    path = {"path": str(REFERENCE), "meta": {"_type": "gradio.FileData"}}
     # not through gradio_client, which would upload the file
     address = f"{served.url}gradio_api/call/convert"
-    data = [path, [path], "Match the reference", 0, 100, True]
-    event = httpx.post(address, json={"data": data}, timeout=60).json()["event_id"]
-    answer = httpx.get(f"{address}/{event}", timeout=60).text
-    assert "event: error" in answer
-    assert str(EXAMPLES) not in answer
+
+    def answer(name: str) -> str:
+        path = {"path": name, "meta": {"_type": "gradio.FileData"}}
+        data = [path, [path], "Match the reference", 0, 100, False, True]
+        event = httpx.post(address, json={"data": data}, timeout=60).json()["event_id"]
+        return httpx.get(f"{address}/{event}", timeout=60).text
+
+    refused = answer(str(REFERENCE))
+    assert "event: error" in refused
+    assert str(EXAMPLES) not in refused
+    clip = {"files": REFERENCE.open("rb")}
+    (uploaded,) = httpx.post(f"{served.url}gradio_api/upload", files=clip, timeout=60).json()
+    assert "event: complete" in answer(uploaded)
 
 
 def test_problems_of_clips_are_told_before_converting(client: Client, tmp_path: Path) -> None:
