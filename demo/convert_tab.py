@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -198,8 +199,9 @@ def _checks(
         if recording:
             studio.visits.add(request.session_hash, [recording])
             number = 1 + sum("recording" in path for path in references)
-            path = studio.visits.new_file(request.session_hash, f"recording {number}.wav")
-            shutil.copyfile(recording, path)
+            path = studio.visits.new_file(
+                request.session_hash, f"recording {number}.wav", partial(shutil.copyfile, recording)
+            )
             references.append(str(path))
         return references, None
 

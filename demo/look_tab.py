@@ -17,10 +17,12 @@ def look_tab(studio: Studio, convert: ConvertTab) -> None:
     """Build the tab."""
     pictures = gr.HTML(EMPTY, elem_id="look")
 
-    def draw(source: str | None, references: list[str] | None, result: str | None) -> str:
+    def draw(
+        source: str | None, references: list[str] | None, result: str | None, request: gr.Request
+    ) -> str:
         """Spectrograms, F0 curves and a map of voices of up to three clips (HTML)."""
         try:
-            clips = studio.heard(source, references, result)
+            clips = studio.heard(request.session_hash, source, references, result)
         except VCError as error:
             raise show(error) from None
         return look(clips, studio.known) if clips else EMPTY

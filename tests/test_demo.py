@@ -18,13 +18,16 @@ import soundfile
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from demo.figures import look
 from demo.known_voices import load_known_voices
 from demo.settings import DemoSettings
+from demo.studio import Studio
 from demo.visits import FORGOTTEN_AFTER_S, Visits, safe_name
-from tests.conftest import EXAMPLES
+from tests.conftest import EXAMPLES, make_voice
 from tests.demo_server import Served, serving
-from vc.audio import read_audio
+from vc.audio import Audio, Waveform, read_audio, write_audio
 from vc.convert import Converter
+from vc.errors import VCError
 from vc.voice import load_voice
 
 SOURCE, REFERENCE = EXAMPLES / "source.flac", EXAMPLES / "reference.flac"
@@ -42,6 +45,11 @@ def client(served: Served) -> Iterator[Client]:
     client = Client(served.url, verbose=False)
     yield client
     client.close()
+
+
+@pytest.fixture
+def studio(tiny: Converter, tmp_path: Path) -> Studio:
+    return Studio(tiny, DemoSettings(), tmp_path)
 
 
 def convert(
@@ -224,6 +232,26 @@ def test_pictures_show_all_three_clips(client: Client) -> None:
     assert pictures.count("<path") == 3
 
 
+def test_pictures_show_what_is_too_short_for_a_reference_and_the_first_minute_of_a_long_clip(
+    studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("demo.studio._LOOKED_AT_S", 2)
+    short = tmp_path / "short.wav"
+    write_audio(short, Audio(make_voice(seconds=0.35), 16_000))
+    heard: list[float] = []
+    plain = studio.converter.reference_waveform
+
+    def listened(audio: Audio) -> Waveform:
+        heard.append(audio.duration_s)
+        return plain(audio)
+
+    monkeypatch.setattr(studio.converter, "reference_waveform", listened)
+    clips = studio.heard("a", str(short), [str(REFERENCE)], None)
+    assert heard == pytest.approx([0.35, 2.0])
+    pictures = look(clips, None)
+    assert "Reference, first minute" in pictures and "Source, first minute" not in pictures
+
+
 def test_twenty_clients_at_once_are_all_served_two_at_a_time(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -291,6 +319,32 @@ def test_nothing_of_a_visit_stays_when_it_ends(tiny: Converter, tmp_path: Path) 
         leaving.close()
 
 
+def test_what_is_made_for_a_visit_that_ended_meanwhile_is_deleted(studio: Studio) -> None:
+    source, references = studio.examples("a")
+    with pytest.raises(VCError, match="has ended meanwhile"):
+        # its page is closed while it waits for the conversion
+        studio.convert(
+            "a", source, references, "match", 1.0, False, lambda _: studio.visits.end("a")
+        )
+    studio.visits.add("a", [source])  # a check that comes late
+    with pytest.raises(VCError, match="has ended meanwhile"):
+        studio.visits.new_file("a", "late.wav", lambda path: path.write_text("x"))
+    source, references = studio.examples("b")
+    with pytest.raises(VCError, match="has ended meanwhile"):
+        for rows, _ in studio.convert_batch("b", [source] * 2, references, "match", 1.0, False):
+            if rows[0].state == "done":
+                studio.visits.end("b")
+    assert list(studio.folder.rglob("*")) == []
+
+
+def test_what_is_only_looked_at_goes_with_the_visit_too(studio: Studio, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.flac"
+    shutil.copyfile(SOURCE, clip)
+    studio.heard("a", str(clip), None, None)
+    studio.visits.end("a")
+    assert not clip.exists()
+
+
 def test_uploads_are_kept_only_where_the_server_was_told_to(
     tiny: Converter, tmp_path: Path
 ) -> None:
@@ -323,8 +377,8 @@ def test_visits_whose_end_nobody_told_are_ended(
     visits = Visits(tmp_path)
     files = {}
     for name in "abc":
-        files[name] = visits.new_file(name, "clip.wav")
-        files[name].write_text(name)
+        visits.add(name)
+        files[name] = visits.new_file(name, "clip.wav", lambda path: path.write_text("x"))
     visits.add("b", [])
     assert [path.exists() for path in files.values()] == [False, True, True]
     later = time.time() + FORGOTTEN_AFTER_S + 1
