@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gradio as gr
 
 from demo.clips import show
-from demo.convert_tab import ConvertTab
+from demo.convert_tab import Conversion, ConvertTab
 from demo.figures import look
 from demo.studio import Studio
 from vc.errors import VCError
@@ -27,11 +29,22 @@ def look_tab(studio: Studio, convert: ConvertTab) -> None:
             raise show(error) from None
         return look(clips, studio.known) if clips else EMPTY
 
+    def draw_conversion(made: Conversion, request: gr.Request) -> str:
+        return draw(*made, request)
+
+    one_at_a_time: dict[str, Any] = {
+        "show_progress": "hidden",
+        "concurrency_limit": 1,
+        "concurrency_id": "look",
+    }
     convert.converted.success(
+        draw_conversion, convert.conversion, pictures, api_visibility="private", **one_at_a_time
+    )
+    gr.on(  # for programs; nothing on the page triggers it
+        [],
         draw,
         [convert.source, convert.references, convert.result],
         pictures,
         api_name="look",
-        show_progress="hidden",
-        concurrency_limit=1,
+        **one_at_a_time,
     )
