@@ -18,11 +18,13 @@ import soundfile
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from demo.convert_tab import CONSENT
 from demo.figures import look
 from demo.known_voices import load_known_voices
 from demo.settings import DemoSettings
 from demo.studio import Studio
 from demo.visits import FORGOTTEN_AFTER_S, Visits, safe_name
+from demo.voice_choices import MATCH
 from tests.conftest import EXAMPLES, make_voice
 from tests.demo_server import Served, serving
 from vc.audio import Audio, Waveform, read_audio, write_audio
@@ -94,6 +96,33 @@ def test_without_consent_nothing_is_converted(client: Client) -> None:
     assert "confirm" in refused(client, consent=False)
     assert "Record or upload a source" in refused(client, source=None)
     assert "at least one clip" in refused(client, references=())
+
+
+WITHOUT_CONSENT: dict[str, tuple[object, ...]] = {
+    "/convert": (None, None, MATCH, 0, 100, False, False),
+    "/convert_batch": (None, None, MATCH, 0, 100, False, False),
+    "/make_voice": (None, "Ann", False, 50, 50, 50, 50),
+    "/speak_units": ("", None, False),
+    "/decompress": (None, None, False),
+    "/live_start": (None, None, MATCH, False, False, 16_000),
+}
+
+
+@pytest.mark.parametrize("endpoint", WITHOUT_CONSENT)
+def test_no_endpoint_speaks_in_a_voice_without_consent(client: Client, endpoint: str) -> None:
+    with pytest.raises(AppError, match="confirm"):
+        client.predict(*WITHOUT_CONSENT[endpoint], api_name=endpoint)
+
+
+def test_every_endpoint_that_asks_for_consent_is_tried_without(client: Client) -> None:
+    described = client.view_api(return_format="dict")
+    assert described is not None
+    asking = {
+        name
+        for name, endpoint in described["named_endpoints"].items()
+        if CONSENT in {parameter["label"] for parameter in endpoint["parameters"]}
+    }
+    assert asking == WITHOUT_CONSENT.keys() - {"/live_start"}  # which is not documented
 
 
 def test_clips_beyond_the_limits_are_refused_in_plain_words(client: Client, tmp_path: Path) -> None:
