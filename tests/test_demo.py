@@ -259,6 +259,7 @@ def test_pictures_show_all_three_clips(client: Client) -> None:
     for role in ("source", "reference", "result"):
         assert f"Mel-spectrogram of the {role}" in pictures
     assert pictures.count("<path") == 3
+    assert "<h2" in pictures and "<h3" not in pictures  # beneath the page's h1
 
 
 def test_pictures_show_what_is_too_short_for_a_reference_and_the_first_minute_of_a_long_clip(

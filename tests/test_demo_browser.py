@@ -320,10 +320,15 @@ def test_bad_clips_are_named_before_converting(
 def test_leaving_the_page_deletes_its_files(
     browser: playwright.Browser, tiny: Converter, tmp_path: Path
 ) -> None:
+    unused = tmp_path / "unused.wav"
+    write_audio(unused, Audio(np.zeros(16_000, np.float32), 16_000))
     with serving(tiny, tmp_path / "files") as served:
         here = visit(browser, served.url)
         here.give(SOURCE, REFERENCE)
-        assert len(served.files()) == 2
+        here.page.get_by_role("tab", name="Batch").click()
+        with here.page.expect_response(re.compile("/run/")):  # nothing but the upload
+            here.page.set_input_files("#batch-sources input[type=file]", unused)
+        assert len(served.files()) == 3
         here.page.context.close()
         for _ in range(300):
             if not served.files():
