@@ -9,6 +9,7 @@ import gradio as gr
 from demo.clips import show
 from demo.convert_tab import ConvertTab, need_consent
 from demo.studio import MAX_BATCH, Studio
+from demo.uploads import belong_to_the_visit
 from demo.voice_choices import voice_choices, wanted_pitch
 from vc.errors import VCError
 
@@ -43,6 +44,7 @@ def batch_tab(studio: Studio, convert: ConvertTab) -> None:
             height=140,
             elem_id="batch-references",
         )
+    belong_to_the_visit(studio, sources, references)
     choices = voice_choices()
     button = gr.Button("Convert all", variant="primary", elem_id="batch")
     table = gr.Dataframe(

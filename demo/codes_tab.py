@@ -7,6 +7,7 @@ import gradio as gr
 from demo.clips import show
 from demo.convert_tab import QUEUE, ConvertTab, need_consent
 from demo.studio import Studio
+from demo.uploads import belong_to_the_visit
 from vc.compress import STAGES
 from vc.errors import VCError
 
@@ -76,6 +77,7 @@ def codes_tab(studio: Studio, convert: ConvertTab) -> None:
         except VCError as error:
             raise show(error) from None
 
+    belong_to_the_visit(studio, clip, references, original, packed, other)
     consent = convert.consent
     write.click(write_units, clip, text, api_name="write_units", trigger_mode="once", **QUEUE)
     speak.click(

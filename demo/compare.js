@@ -51,6 +51,7 @@
     }
   });
   document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.altKey || event.metaKey) return; // the browser's own keys
     const panel = event.target.closest?.(".vc-compare");
     const button = panel?.querySelectorAll(".vc-clips button")["123".indexOf(event.key)];
     if (button && !button.disabled) choose(panel, button.dataset.role, true);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -23,6 +24,14 @@ EMPTY = '<p class="vc-empty">The result appears here, beside source and referenc
 CONSENT = "I may use these voices, and I will not deceive anyone with the result."
 
 
+class Conversion(NamedTuple):
+    """Which clips a result was made of; others may have been chosen since it was begun."""
+
+    source: str | None
+    references: list[str] | None
+    result: str
+
+
 class ConvertTab(NamedTuple):
     """What other tabs need of this one."""
 
@@ -30,7 +39,9 @@ class ConvertTab(NamedTuple):
     references: gr.File
     consent: gr.Checkbox
     result: gr.Audio
-    converted: gr.events.Dependency
+    compare: gr.HTML
+    converted: gr.events.Dependency  # after which `conversion` is the one that was made
+    conversion: gr.State
 
 
 def need_consent(consent: bool) -> None:
@@ -90,6 +101,7 @@ def convert_tab(studio: Studio) -> ConvertTab:
             )
         with gr.Column(min_width=300):
             compare = gr.HTML(EMPTY, elem_id="compare")
+    conversion = gr.State()
 
     _checks(studio, source, source_status, references, references_status, recording)
     _remember(consent)
@@ -105,7 +117,7 @@ def convert_tab(studio: Studio) -> ConvertTab:
         consent: bool,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio finds it by this default)
-    ) -> str:
+    ) -> tuple[str, Conversion]:
         """Say the source's words in the references' voice; returns a WAV file."""
         if not consent:
             raise gr.Error(
@@ -114,7 +126,7 @@ def convert_tab(studio: Studio) -> ConvertTab:
                 print_exception=False,
             )
         try:
-            return studio.convert(
+            result = studio.convert(
                 request.session_hash,
                 source,
                 references,
@@ -125,28 +137,34 @@ def convert_tab(studio: Studio) -> ConvertTab:
             )
         except VCError as error:
             raise show(error) from None
+        return result, Conversion(source, references, result)
 
-    def compared(source: str | None, references: list[str] | None, result: str | None) -> str:
-        clips = {"source": source, "reference": first_clip(references), "result": result}
-        return compare_panel(clips)
+    def compared(made: Conversion) -> str:
+        return compare_panel(
+            {
+                "source": made.source,
+                "reference": first_clip(made.references),
+                "result": made.result,
+            }
+        )
 
     converted = button.click(
         convert,
         [source, references, *choices, consent],
-        result,
+        [result, conversion],
         api_name="convert",
         trigger_mode="once",
         **QUEUE,
     )
     converted.success(
         compared,
-        [source, references, result],
+        conversion,
         compare,
         api_visibility="private",
         queue=False,
         show_progress="hidden",
     )
-    return ConvertTab(source, references, consent, result, converted)
+    return ConvertTab(source, references, consent, result, compare, converted, conversion)
 
 
 def _wave(colour: str) -> gr.WaveformOptions:
@@ -198,8 +216,9 @@ def _checks(
         if recording:
             studio.visits.add(request.session_hash, [recording])
             number = 1 + sum("recording" in path for path in references)
-            path = studio.visits.new_file(request.session_hash, f"recording {number}.wav")
-            shutil.copyfile(recording, path)
+            path = studio.visits.new_file(
+                request.session_hash, f"recording {number}.wav", partial(shutil.copyfile, recording)
+            )
             references.append(str(path))
         return references, None
 

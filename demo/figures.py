@@ -6,7 +6,6 @@ Drawn as HTML and SVG in the page's own colours, so that they follow light and d
 from __future__ import annotations
 
 import base64
-import html
 import io
 from typing import NamedTuple
 
@@ -38,6 +37,7 @@ class Heard(NamedTuple):
     f0: npt.NDArray[np.float32]  # (frames,), Hz, 0 where unvoiced
     duration_s: float
     identity: npt.NDArray[np.float32]  # (speaker_dim,), the learnt part of the embedding
+    cut: bool  # only the clip's first minute is drawn
 
 
 def look(clips: dict[str, Heard], known: KnownVoices | None) -> str:
@@ -47,17 +47,21 @@ def look(clips: dict[str, Heard], known: KnownVoices | None) -> str:
     for role, clip in clips.items():
         width = 100 * clip.duration_s / longest
         rows.append(
-            f'<div class="vc-row"><span style="color: var(--vc-{role})">{LABELS[role]}</span>'
+            f'<div class="vc-row"><span style="color: var(--vc-{role})">{_label(role, clip)}</span>'
             f'<div class="vc-plot"><img style="width: {width:.2f}%" '
             f'alt="Mel-spectrogram of the {role}, {clip.duration_s:.1f} seconds" '
             f'src="{_spectrogram(clip.log_mel)}"></div></div>'
         )
     axis = f'<div class="vc-row"><span></span>{_seconds(longest)}</div>'
     return (
-        '<div class="vc-look"><h3>Sound: mel-spectrograms, 0 to 8 kHz</h3>'
-        f"{''.join(rows)}{axis}<h3>Melody: fundamental frequency (F0)</h3>{_legend(clips)}"
+        '<div class="vc-look"><h2>Sound: mel-spectrograms, 0 to 8 kHz</h2>'
+        f"{''.join(rows)}{axis}<h2>Melody: fundamental frequency (F0)</h2>{_legend(clips)}"
         f"{_melody(clips, longest)}{axis}{_map(clips, known)}</div>"
     )
+
+
+def _label(role: str, clip: Heard) -> str:
+    return LABELS[role] + (", first minute" if clip.cut else "")
 
 
 def _spectrogram(log_mel: npt.NDArray[np.float32]) -> str:
@@ -85,7 +89,7 @@ def _seconds(longest: float) -> str:
 
 def _legend(roles: dict[str, Heard]) -> str:
     items = [
-        f'<span><i style="background: var(--vc-{role})"></i>{html.escape(LABELS[role])}'
+        f'<span><i style="background: var(--vc-{role})"></i>{_label(role, clip)}'
         f"{_median(clip.f0)}</span>"
         for role, clip in roles.items()
     ]
@@ -135,7 +139,7 @@ def _path(clip: Heard, longest: float) -> str:
 
 
 def _map(clips: dict[str, Heard], known: KnownVoices | None) -> str:
-    title = "<h3>Map of voices</h3>"
+    title = "<h2>Map of voices</h2>"
     if known is None:
         return title + '<p class="vc-note">There is no map of known voices for this model.</p>'
     points = {role: known.place(clip.identity) for role, clip in clips.items()}

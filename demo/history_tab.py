@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from demo.compare import file_url
-from demo.convert_tab import ConvertTab
+from demo.convert_tab import EMPTY as NOT_COMPARED
+from demo.convert_tab import Conversion, ConvertTab
 from demo.studio import Studio
 
 MOST = 20
@@ -31,32 +32,31 @@ def history_tab(studio: Studio, convert: ConvertTab) -> None:
     entries = gr.State([])
 
     def add(
-        entries: list[Entry],
-        source: str | None,
-        references: list[str] | None,
-        result: str | None,
-        request: gr.Request,
+        entries: list[Entry], made: Conversion, request: gr.Request
     ) -> tuple[list[Entry], str, object]:
-        if result:
-            names = ", ".join(Path(path).name for path in references or [])
-            entries = [Entry(result, Path(source or "").name, names), *entries]
-            dropped = [Path(entry.result) for entry in entries[MOST:]]
-            studio.visits.remove(request.session_hash, dropped)
-            entries = entries[:MOST]
-        return entries, render(entries), gr.update(visible=bool(entries))
+        names = ", ".join(Path(path).name for path in made.references or [])
+        entries = [Entry(made.result, Path(made.source or "").name, names), *entries]
+        dropped = [Path(entry.result) for entry in entries[MOST:]]
+        studio.visits.remove(request.session_hash, dropped)
+        entries = entries[:MOST]
+        return entries, render(entries), gr.update(visible=True)
 
-    def forget(entries: list[Entry], request: gr.Request) -> tuple[list[Entry], str, object]:
+    def forget(
+        entries: list[Entry], request: gr.Request
+    ) -> tuple[list[Entry], str, object, None, str]:
         studio.visits.remove(request.session_hash, [Path(entry.result) for entry in entries])
-        return [], EMPTY, gr.update(visible=False)
+        return [], EMPTY, gr.update(visible=False), None, NOT_COMPARED
 
     quiet: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
     convert.converted.success(
         add,
-        [entries, convert.source, convert.references, convert.result],
+        [entries, convert.conversion],
         [entries, listing, clear],
         **quiet,
     )
-    clear.click(forget, entries, [entries, listing, clear], **quiet)
+    # what the Convert tab shows is among them
+    shown = [convert.result, convert.compare]
+    clear.click(forget, entries, [entries, listing, clear, *shown], **quiet)
 
 
 def render(entries: list[Entry]) -> str:

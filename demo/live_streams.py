@@ -1,8 +1,8 @@
 """Streams of visitors who speak: samples in, converted ones out, a few streams at once.
 
 A stream costs a good part of a core for as long as it lasts, whether its visitor speaks or not. So
-there are only as many as leave cores for conversions, one for a visitor, and one that nobody feeds,
-or that has lasted long enough, gives its place to the next.
+there are only as many as leave cores for conversions, and one for a visitor. One that nobody feeds
+gives its place to the next; one that has lasted long enough ends, whether somebody waits or not.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ RATES_HZ = (8_000, 96_000)
 
 BUSY = "Somebody else is speaking live at the moment; please try again in a few minutes."
 ENDED = "The stream has ended; press Start to begin anew."
+LASTED = f"The stream has ended, as each does after {LONGEST_S / 60:g} minutes; press Start again."
 
 
 @dataclass
@@ -97,9 +98,10 @@ class LiveStreams:
             VCError: there is no such stream any more, or the block is too long.
         """
         with self._lock:
-            now = self.clock()
-            self._end(lambda place: now - place.begun > LONGEST_S)
             place = self._places.get(ticket)
+            if place is not None and self.clock() - place.begun > LONGEST_S:
+                del self._places[ticket]
+                raise VCError(LASTED)
         if place is None or place.stream is None:
             raise VCError(ENDED)
         if len(waveform) > MAX_BLOCK_S * place.stream.sample_rate:

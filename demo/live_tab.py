@@ -9,15 +9,17 @@ import gradio as gr
 
 from demo.clips import show
 from demo.convert_tab import CHECKS, ConvertTab, need_consent
+from demo.live_streams import LONGEST_S
 from demo.studio import Studio
 from demo.voice_choices import KEEP, MATCH, wanted_pitch
 from vc.errors import VCError
 
-PANEL = """
+PANEL = f"""
 <section class="vc-live" data-state="off" aria-label="Levels">
 <label>You <meter data-role="heard" min="0" max="1" high="0.97" value="0"></meter></label>
 <label>Converted <meter data-role="played" min="0" max="1" value="0"></meter></label>
 <p role="status"></p>
+<small>Choices count from the next Start; a stream lasts {LONGEST_S / 60:g} minutes.</small>
 </section>
 """
 # the sample rate is the last of the values; without consent no microphone is asked for

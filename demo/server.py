@@ -68,7 +68,7 @@ def serve(checkpoint: Path | None, settings: DemoSettings, announce: Callable[[s
 
 def _credentials(settings: DemoSettings) -> tuple[str, str] | None:
     password = settings.password or os.environ.get("VC_DEMO_PASSWORD")
-    if settings.user is None and settings.password is None:
+    if settings.user is None and settings.password is None and not password:
         return None
     if not settings.user or not password:
         raise VCError("a user needs a password and a password a user: give --user and --password")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import tempfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from demo.live_streams import LiveStreams
 from demo.memory import give_back_memory
 from demo.settings import DemoSettings
 from demo.visits import Visits, safe_name
-from vc.audio import Audio, normalize_level, resample, write_audio
+from vc.audio import Audio, check_speech, normalize_level, resample, write_audio
 from vc.compress import compress, decompress, load_compressed, save_compressed
 from vc.convert import COMMENT, Converter, Pitch
 from vc.errors import VCError
@@ -79,10 +80,11 @@ class Studio:
 
     def examples(self, visit: str | None) -> tuple[str, list[str]]:
         """Copies of the example clips for a visit: source and references."""
+        self.visits.add(visit)
         copies = []
         for role in ("source", "reference"):
-            path = self.visits.new_file(visit, f"example {role}.flac")
-            copies.append(str(shutil.copyfile(EXAMPLES / f"{role}.flac", path)))
+            copy = partial(shutil.copyfile, EXAMPLES / f"{role}.flac")
+            copies.append(str(self.visits.new_file(visit, f"example {role}.flac", copy)))
         return copies[0], copies[1:]
 
     def convert(
@@ -130,38 +132,42 @@ class Studio:
         Raises:
             VCError: no source, too many, or the references cannot be used.
         """
+        self.visits.add(visit, [*(sources or []), *(references or [])])
         if not sources:
             raise VCError("Add the clips to convert first.")
         if len(sources) > MAX_BATCH:
             raise VCError(f"{len(sources)} clips; {MAX_BATCH} are the most at once.")
-        self.visits.add(visit, [*sources, *(references or [])])
         voice = self.converter.voice(self.clips.read_references(references))
         rows = [BatchRow(Path(source).name, "waiting", "") for source in sources]
-        archive = self.visits.new_file(visit, "converted.zip")
-        names: set[str] = set()
-        for number, source in enumerate(sources):
-            rows[number] = rows[number]._replace(state="converting")
-            yield rows, None
-            try:
-                original = self.clips.read_source(source)
-                with self._slot():
-                    result = self.converter.convert(
-                        original, voice, pitch, strength=strength, denoise=denoise
-                    )
-            except VCError as error:
-                note = plain(error).removeprefix(f"{Path(source).name}: ")
-                rows[number] = rows[number]._replace(state="failed", note=note)
-                continue
-            name = _unused(f"{safe_name(Path(source).stem)} converted", names)
-            one = archive.with_name(f"{name}.wav")
-            write_audio(one, result, COMMENT)
-            with zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as opened:
-                opened.write(one, one.name)
-            one.unlink()
-            rows[number] = rows[number]._replace(
-                state="done", note=f"{result.duration_s:.1f} s, {one.name}"
-            )
-        yield rows, str(archive) if names else None
+        with tempfile.TemporaryDirectory(
+            prefix="batch-", dir=self.folder, ignore_cleanup_errors=True
+        ) as folder:
+            archive = Path(folder, "converted.zip")
+            names: set[str] = set()
+            for number, source in enumerate(sources):
+                rows[number] = rows[number]._replace(state="converting")
+                yield rows, None
+                try:
+                    original = self.clips.read_source(source)
+                    with self._slot():
+                        result = self.converter.convert(
+                            original, voice, pitch, strength=strength, denoise=denoise
+                        )
+                except VCError as error:
+                    note = plain(error).removeprefix(f"{Path(source).name}: ")
+                    rows[number] = rows[number]._replace(state="failed", note=note)
+                    continue
+                name = _unused(f"{safe_name(Path(source).stem)} converted", names)
+                one = archive.with_name(f"{name}.wav")
+                write_audio(one, result, COMMENT)
+                with zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as opened:
+                    opened.write(one, one.name)
+                one.unlink()
+                rows[number] = rows[number]._replace(
+                    state="done", note=f"{result.duration_s:.1f} s, {one.name}"
+                )
+            made = self.visits.new_file(visit, archive.name, archive.replace) if names else None
+        yield rows, str(made) if made else None
 
     def blend(
         self, visit: str | None, files: list[str] | None, weights: Sequence[float], name: str
@@ -187,12 +193,16 @@ class Studio:
 
     def invent(self, visit: str | None, seed: int, name: str) -> tuple[str, str]:
         """Invent a voice; return the paths of the voice file and of a sentence spoken in it."""
+        self.visits.add(visit)
         return self._keep(visit, self.converter.new_voice(seed, name=name.strip() or "My voice"))
 
     def _keep(self, visit: str | None, voice: Voice) -> tuple[str, str]:
         name = safe_name(voice.name)
-        kept = self.visits.new_file(visit, f"{name}.voice")
-        save_voice(kept, voice, self.converter.model_sha256)
+        kept = self.visits.new_file(
+            visit,
+            f"{name}.voice",
+            lambda path: save_voice(path, voice, self.converter.model_sha256),
+        )
         with self._slot():
             spoken = self.converter.convert(EXAMPLES / "source.flac", voice)
         return str(kept), self._write(visit, f"{name} says", spoken)
@@ -241,8 +251,11 @@ class Studio:
         original = self.clips.read_source(source)
         with self._slot():
             done = compress(self.converter, original, setting, self.units)
-        path = self.visits.new_file(visit, f"{safe_name(Path(source or '').stem)}.vcz")
-        save_compressed(path, done.data)
+        path = self.visits.new_file(
+            visit,
+            f"{safe_name(Path(source or '').stem)}.vcz",
+            lambda path: save_compressed(path, done.data),
+        )
         size = (
             f"{len(done.data)} bytes for {done.duration_s:.1f} s: "
             f"{done.file_bits_per_second:.0f} bits a second, the voice included."
@@ -265,9 +278,11 @@ class Studio:
         return self._write(visit, f"{safe_name(Path(file).stem)} said again", spoken)
 
     def _write(self, visit: str | None, name: str, audio: Audio) -> str:
-        path = self.visits.new_file(visit, f"{name}.wav")
-        write_audio(path, audio, COMMENT)
-        return str(path)
+        return str(
+            self.visits.new_file(
+                visit, f"{name}.wav", lambda path: write_audio(path, audio, COMMENT)
+            )
+        )
 
     def open_stream(
         self,
@@ -283,29 +298,40 @@ class Studio:
         return self.streams.open(visit, voices, pitch, sample_rate, denoise)
 
     def heard(
-        self, source: str | None, references: list[str] | None, result: str | None
+        self,
+        visit: str | None,
+        source: str | None,
+        references: list[str] | None,
+        result: str | None,
     ) -> dict[str, Heard]:
-        """What can be drawn of each clip, by role; a kept voice has no clip to draw."""
-        paths = {"source": source, "reference": first_clip(references), "result": result}
-        return {role: self._hear(self.clips.read(path)) for role, path in paths.items() if path}
+        """What can be drawn of each clip, by role; a kept voice has no clip to draw.
 
-    def _hear(self, audio: Audio) -> Heard:
-        features = self.converter.features
-        voice: Voice = self.converter.voice(audio)
-        identity = split_embedding(
-            voice.speaker_embedding[None], self.converter.autoencoder.config
-        ).identity[0]
-        waveform = resample(
-            audio.waveform[: _LOOKED_AT_S * audio.sample_rate],
-            audio.sample_rate,
-            features.sample_rate,
-        )
+        Raises:
+            VCError: a clip cannot be used.
+        """
+        self.visits.add(visit, [source, *(references or []), result])
+        paths = {"source": source, "reference": first_clip(references), "result": result}
+        return {
+            role: self._hear(self.clips.read(path), role) for role, path in paths.items() if path
+        }
+
+    def _hear(self, audio: Audio, role: str) -> Heard:
+        converter, features = self.converter, self.converter.features
+        drawn = audio._replace(waveform=audio.waveform[: _LOOKED_AT_S * audio.sample_rate])
+        check_speech(drawn, role)  # what can be converted can be drawn, though it is no reference
+        waveform = resample(*drawn, features.sample_rate)
         waveform = normalize_level(waveform, features.sample_rate, features.level_db)
         with torch.inference_mode():
-            log_mel = self.converter.log_mel(torch.from_numpy(waveform)[None])[0]
-        duration_s = len(waveform) / features.sample_rate
-        f0 = estimate_f0(waveform, features)
-        return Heard(log_mel.cpu().numpy(), f0, duration_s, identity.numpy())
+            log_mel = converter.log_mel(torch.from_numpy(waveform)[None])[0]
+            listened = torch.from_numpy(converter.reference_waveform(drawn))[None]
+            embedding = converter.autoencoder.encode_speaker(converter.log_mel(listened)).cpu()
+        return Heard(
+            log_mel.cpu().numpy(),
+            estimate_f0(waveform, features),
+            len(waveform) / features.sample_rate,
+            split_embedding(embedding, converter.autoencoder.config).identity[0].numpy(),
+            cut=len(drawn.waveform) < len(audio.waveform),
+        )
 
 
 def first_clip(references: list[str] | None) -> str | None:

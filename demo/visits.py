@@ -13,11 +13,14 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
+import shutil
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+
+from vc.errors import VCError
 
 MAX_NAME = 60
 MAX_VISITS = 200
@@ -40,28 +43,51 @@ class Visits:
         self._heard: dict[str, float] = {}  # when
         self._lock = threading.Lock()
 
-    def add(self, visit: str | None, paths: Iterable[str | Path | None]) -> None:
-        """Remember that these files belong to a visit (and perhaps to others too)."""
+    def add(self, visit: str | None, paths: Iterable[str | Path | None] = ()) -> None:
+        """Remember that a visit goes on, and that these files belong to it (and perhaps to others).
+
+        One whose files are all gone has ended; a request that comes late does not begin it anew.
+        """
         visit, now = visit or "", time.time()
+        given = [Path(path).resolve() for path in paths if path is not None]
         with self._lock:
+            if visit not in self._files and given and not any(path.exists() for path in given):
+                return
             files = self._files.setdefault(visit, set())
             self._files.move_to_end(visit)
             self._heard[visit] = now
-            for path in paths:
-                if path is not None and Path(path).resolve().is_relative_to(self.folder):
-                    files.add(Path(path).resolve())
+            files.update(path for path in given if path.is_relative_to(self.folder))
             for oldest in list(self._files):
                 if len(self._files) <= MAX_VISITS and now - self._heard[oldest] < FORGOTTEN_AFTER_S:
                     break
                 self._end(oldest)
             self._remove_left_over(now)
 
-    def new_file(self, visit: str | None, name: str) -> Path:
-        """A path for a new file of a visit, in a folder whose name cannot be guessed."""
+    def new_file(self, visit: str | None, name: str, write: Callable[[Path], object]) -> Path:
+        """Make a file of a visit, in a folder whose name cannot be guessed.
+
+        Args:
+            visit: whose; it goes on, as `add` has said when the request began.
+            name: of the file; made harmless.
+            write: is given the path to write.
+
+        Raises:
+            VCError: the visit has ended meanwhile, and the file with it; or what `write` raises.
+        """
         folder = self.folder / secrets.token_hex(16)
         folder.mkdir(parents=True)
         path = folder / safe_name(name)
-        self.add(visit, [path])
+        try:
+            write(path)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        with self._lock:
+            files = self._files.get(visit or "")
+            if files is None:
+                self._delete({path})
+                raise VCError("The visit has ended meanwhile; what was made for it is deleted.")
+            files.add(path)
         return path
 
     def remove(self, visit: str | None, paths: Iterable[Path]) -> None:

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter
 
-from tests.conftest import EXAMPLES
+from tests.conftest import EXAMPLES, make_voice
 from vc.anomaly import NORMALITY_FILE, load_normality
-from vc.audio import Audio, Waveform, read_audio, write_audio
+from vc.audio import Audio, Waveform, read_audio, resample, write_audio
 from vc.cli import main
-from vc.config import SHIPPED
+from vc.clip_check import check_clip, sounds_like_speech
+from vc.config import SHIPPED, FeatureConfig
 from vc.convert import Converter
 from vc.errors import CheckpointError
 
@@ -67,6 +68,10 @@ def test_strangeness_does_not_depend_on_level_or_rate(shipped: Converter) -> Non
     other = shipped.check(Audio(audio.waveform / 4, RATE)).strangeness
     assert one is not None and other is not None
     assert abs(one.p - other.p) < 0.02
+    resampled = Audio(resample(audio.waveform, RATE, 44_100), 44_100)
+    other = shipped.check(resampled).strangeness
+    assert other is not None and other.kind is None
+    assert 0.5 < other.p / one.p < 2  # resampling there and back takes a little off at 8 kHz
 
 
 def test_silence_and_what_is_too_short_are_blocking_and_not_judged(shipped: Converter) -> None:
@@ -75,6 +80,28 @@ def test_silence_and_what_is_too_short_are_blocking_and_not_judged(shipped: Conv
         assert report.strangeness is None and report.problems[0].blocking
     short = shipped.check(Audio(tone()[: RATE // 2], RATE))  # long enough, but not to be judged
     assert short.strangeness is None
+
+
+def test_what_blocks_a_clip_is_said_in_whole_sentences() -> None:
+    voice = make_voice(seconds=0.12)
+    clips = {
+        "This clip is only 0.12 s long; at least 0.2 s is needed": Audio(voice, RATE),
+        "This clip: only 0.14 s of it is not silence; at least 0.2 s is needed": Audio(
+            np.pad(voice, RATE // 2), RATE
+        ),
+        "This clip is silent; check the microphone": Audio(np.zeros(RATE, np.float32), RATE),
+        "This clip: a sample rate of 2 Hz; use": Audio(np.ones(40, np.float32), 2),
+    }
+    for words, audio in clips.items():
+        (problem,) = check_clip(audio)
+        assert problem.blocking and problem.message.startswith(words), problem
+
+
+def test_speech_is_recognised_at_any_rate_of_the_model() -> None:
+    speech = read_audio(EXAMPLES / "source.flac").waveform[RATE : 3 * RATE]
+    clip = Audio(np.pad(speech, (4 * RATE, RATE)), RATE)  # which part is loud depends on the rate
+    for rate in (8_000, 16_000, 48_000):
+        assert sounds_like_speech(clip, FeatureConfig(sample_rate=rate, f_max=4_000))
 
 
 def test_a_model_without_the_file_is_asked_for_the_signal_only(tiny: Converter) -> None:

@@ -18,13 +18,18 @@ import soundfile
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
+from demo.convert_tab import CONSENT
+from demo.figures import look
 from demo.known_voices import load_known_voices
 from demo.settings import DemoSettings
+from demo.studio import Studio
 from demo.visits import FORGOTTEN_AFTER_S, Visits, safe_name
-from tests.conftest import EXAMPLES
+from demo.voice_choices import MATCH
+from tests.conftest import EXAMPLES, make_voice
 from tests.demo_server import Served, serving
-from vc.audio import read_audio
+from vc.audio import Audio, Waveform, read_audio, write_audio
 from vc.convert import Converter
+from vc.errors import VCError
 from vc.voice import load_voice
 
 SOURCE, REFERENCE = EXAMPLES / "source.flac", EXAMPLES / "reference.flac"
@@ -42,6 +47,11 @@ def client(served: Served) -> Iterator[Client]:
     client = Client(served.url, verbose=False)
     yield client
     client.close()
+
+
+@pytest.fixture
+def studio(tiny: Converter, tmp_path: Path) -> Studio:
+    return Studio(tiny, DemoSettings(), tmp_path)
 
 
 def convert(
@@ -86,6 +96,33 @@ def test_without_consent_nothing_is_converted(client: Client) -> None:
     assert "confirm" in refused(client, consent=False)
     assert "Record or upload a source" in refused(client, source=None)
     assert "at least one clip" in refused(client, references=())
+
+
+WITHOUT_CONSENT: dict[str, tuple[object, ...]] = {
+    "/convert": (None, None, MATCH, 0, 100, False, False),
+    "/convert_batch": (None, None, MATCH, 0, 100, False, False),
+    "/make_voice": (None, "Ann", False, 50, 50, 50, 50),
+    "/speak_units": ("", None, False),
+    "/decompress": (None, None, False),
+    "/live_start": (None, None, MATCH, False, False, 16_000),
+}
+
+
+@pytest.mark.parametrize("endpoint", WITHOUT_CONSENT)
+def test_no_endpoint_speaks_in_a_voice_without_consent(client: Client, endpoint: str) -> None:
+    with pytest.raises(AppError, match="confirm"):
+        client.predict(*WITHOUT_CONSENT[endpoint], api_name=endpoint)
+
+
+def test_every_endpoint_that_asks_for_consent_is_tried_without(client: Client) -> None:
+    described = client.view_api(return_format="dict")
+    assert described is not None
+    asking = {
+        name
+        for name, endpoint in described["named_endpoints"].items()
+        if CONSENT in {parameter["label"] for parameter in endpoint["parameters"]}
+    }
+    assert asking == WITHOUT_CONSENT.keys() - {"/live_start"}  # which is not documented
 
 
 def test_clips_beyond_the_limits_are_refused_in_plain_words(client: Client, tmp_path: Path) -> None:
@@ -142,14 +179,21 @@ def test_without_ffmpeg_the_message_names_it(
 
 
 def test_a_file_of_the_server_cannot_be_named_as_a_clip(served: Served) -> None:
-    path = {"path": str(REFERENCE), "meta": {"_type": "gradio.FileData"}}
     # not through gradio_client, which would upload the file
     address = f"{served.url}gradio_api/call/convert"
-    data = [path, [path], "Match the reference", 0, 100, True]
-    event = httpx.post(address, json={"data": data}, timeout=60).json()["event_id"]
-    answer = httpx.get(f"{address}/{event}", timeout=60).text
-    assert "event: error" in answer
-    assert str(EXAMPLES) not in answer
+
+    def answer(name: str) -> str:
+        path = {"path": name, "meta": {"_type": "gradio.FileData"}}
+        data = [path, [path], "Match the reference", 0, 100, False, True]
+        event = httpx.post(address, json={"data": data}, timeout=60).json()["event_id"]
+        return httpx.get(f"{address}/{event}", timeout=60).text
+
+    refused = answer(str(REFERENCE))
+    assert "event: error" in refused
+    assert str(EXAMPLES) not in refused
+    clip = {"files": REFERENCE.open("rb")}
+    (uploaded,) = httpx.post(f"{served.url}gradio_api/upload", files=clip, timeout=60).json()
+    assert "event: complete" in answer(uploaded)
 
 
 def test_problems_of_clips_are_told_before_converting(client: Client, tmp_path: Path) -> None:
@@ -215,6 +259,27 @@ def test_pictures_show_all_three_clips(client: Client) -> None:
     for role in ("source", "reference", "result"):
         assert f"Mel-spectrogram of the {role}" in pictures
     assert pictures.count("<path") == 3
+    assert "<h2" in pictures and "<h3" not in pictures  # beneath the page's h1
+
+
+def test_pictures_show_what_is_too_short_for_a_reference_and_the_first_minute_of_a_long_clip(
+    studio: Studio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("demo.studio._LOOKED_AT_S", 2)
+    short = tmp_path / "short.wav"
+    write_audio(short, Audio(make_voice(seconds=0.35), 16_000))
+    heard: list[float] = []
+    plain = studio.converter.reference_waveform
+
+    def listened(audio: Audio) -> Waveform:
+        heard.append(audio.duration_s)
+        return plain(audio)
+
+    monkeypatch.setattr(studio.converter, "reference_waveform", listened)
+    clips = studio.heard("a", str(short), [str(REFERENCE)], None)
+    assert heard == pytest.approx([0.35, 2.0])
+    pictures = look(clips, None)
+    assert "Reference, first minute" in pictures and "Source, first minute" not in pictures
 
 
 def test_twenty_clients_at_once_are_all_served_two_at_a_time(
@@ -284,6 +349,32 @@ def test_nothing_of_a_visit_stays_when_it_ends(tiny: Converter, tmp_path: Path) 
         leaving.close()
 
 
+def test_what_is_made_for_a_visit_that_ended_meanwhile_is_deleted(studio: Studio) -> None:
+    source, references = studio.examples("a")
+    with pytest.raises(VCError, match="has ended meanwhile"):
+        # its page is closed while it waits for the conversion
+        studio.convert(
+            "a", source, references, "match", 1.0, False, lambda _: studio.visits.end("a")
+        )
+    studio.visits.add("a", [source])  # a check that comes late
+    with pytest.raises(VCError, match="has ended meanwhile"):
+        studio.visits.new_file("a", "late.wav", lambda path: path.write_text("x"))
+    source, references = studio.examples("b")
+    with pytest.raises(VCError, match="has ended meanwhile"):
+        for rows, _ in studio.convert_batch("b", [source] * 2, references, "match", 1.0, False):
+            if rows[0].state == "done":
+                studio.visits.end("b")
+    assert list(studio.folder.rglob("*")) == []
+
+
+def test_what_is_only_looked_at_goes_with_the_visit_too(studio: Studio, tmp_path: Path) -> None:
+    clip = tmp_path / "clip.flac"
+    shutil.copyfile(SOURCE, clip)
+    studio.heard("a", str(clip), None, None)
+    studio.visits.end("a")
+    assert not clip.exists()
+
+
 def test_uploads_are_kept_only_where_the_server_was_told_to(
     tiny: Converter, tmp_path: Path
 ) -> None:
@@ -316,8 +407,8 @@ def test_visits_whose_end_nobody_told_are_ended(
     visits = Visits(tmp_path)
     files = {}
     for name in "abc":
-        files[name] = visits.new_file(name, "clip.wav")
-        files[name].write_text(name)
+        visits.add(name)
+        files[name] = visits.new_file(name, "clip.wav", lambda path: path.write_text("x"))
     visits.add("b", [])
     assert [path.exists() for path in files.values()] == [False, True, True]
     later = time.time() + FORGOTTEN_AFTER_S + 1

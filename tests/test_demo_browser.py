@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -188,12 +190,13 @@ def _compare(page: playwright.Page) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_shows_everything_without_sideways_scrolling(
-    browser: playwright.Browser, served: Served, scheme: str
+    browser: playwright.Browser, served: Served, tmp_path: Path, scheme: str
 ) -> None:
+    clip = tmp_path / "VID_20240501_123456_interview_with_my_grandmother_part_two.flac"
+    shutil.copyfile(SOURCE, clip)
     here = visit(browser, served.url, viewport={"width": 390, "height": 844}, color_scheme=scheme)
     page = here.page
-    page.click("#examples")
-    page.wait_for_selector("#references-status li")
+    here.give(clip, clip)
     page.check("#consent input")
     here.convert()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -225,6 +228,8 @@ def test_the_keyboard_is_enough_and_everything_has_a_name(
     page.keyboard.press("Enter")
     page.wait_for_selector("#compare audio", state="attached")
     tab_to(".vc-clips button[data-role=source]")
+    page.keyboard.press("Control+1")  # the browser's, not the panel's
+    assert page.get_attribute(".vc-clips button[data-role=result]", "aria-pressed") == "true"
     page.keyboard.press("2")
     assert page.get_attribute(".vc-clips button[data-role=reference]", "aria-pressed") == "true"
     nameless = page.evaluate(
@@ -265,6 +270,40 @@ def test_consent_is_remembered_and_a_second_click_is_ignored(
     page.context.close()
 
 
+def test_a_result_is_named_after_the_clips_it_was_made_of_and_can_be_deleted(
+    browser: playwright.Browser, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, going_on = threading.Event(), threading.Event()
+    plain = served.studio.convert
+
+    def waiting(*arguments: object) -> str:
+        begun.set()
+        assert going_on.wait(PATIENCE_MS / 1000)
+        return plain(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(served.studio, "convert", waiting)
+    here = visit(browser, served.url)
+    page = here.page
+    here.give(SOURCE, REFERENCE)
+    page.check("#consent input")
+    page.click("#convert")
+    assert begun.wait(PATIENCE_MS / 1000)
+    page.click("#examples")  # other clips, chosen meanwhile
+    page.locator("#references", has_text="example").wait_for()
+    going_on.set()
+    page.wait_for_selector("#compare audio", state="attached")
+    names = [page.inner_text("#compare")]
+    page.get_by_role("tab", name="History").click()
+    page.wait_for_selector("#history audio")
+    names.append(page.inner_text("#history"))
+    for text in names:
+        assert "source.flac" in text and "reference.flac" in text and "example" not in text
+    page.click("#clear-history")
+    page.wait_for_selector("#compare .vc-empty", state="attached")
+    page.wait_for_selector("#result a[download]", state="detached")
+    page.context.close()
+
+
 def test_bad_clips_are_named_before_converting(
     browser: playwright.Browser, served: Served, tmp_path: Path
 ) -> None:
@@ -281,10 +320,15 @@ def test_bad_clips_are_named_before_converting(
 def test_leaving_the_page_deletes_its_files(
     browser: playwright.Browser, tiny: Converter, tmp_path: Path
 ) -> None:
+    unused = tmp_path / "unused.wav"
+    write_audio(unused, Audio(np.zeros(16_000, np.float32), 16_000))
     with serving(tiny, tmp_path / "files") as served:
         here = visit(browser, served.url)
         here.give(SOURCE, REFERENCE)
-        assert len(served.files()) == 2
+        here.page.get_by_role("tab", name="Batch").click()
+        with here.page.expect_response(re.compile("/run/")):  # nothing but the upload
+            here.page.set_input_files("#batch-sources input[type=file]", unused)
+        assert len(served.files()) == 3
         here.page.context.close()
         for _ in range(300):
             if not served.files():

@@ -141,9 +141,17 @@ def test_a_stream_that_nobody_feeds_or_that_lasted_long_gives_its_place(
     with pytest.raises(VCError, match="has ended"):
         streams.push(left, spoken)
     now += LONGEST_S + 1
+    with pytest.raises(VCError, match="has ended, as each does after 10 minutes"):
+        streams.push(ticket, spoken)
     with pytest.raises(VCError, match="has ended"):
         streams.push(ticket, spoken)
-    streams.end("b")
+    streams.open("c", [REFERENCE], "match", RATE)  # there is a place again
+    streams.end("c")
+
+
+def test_the_page_says_how_long_a_stream_lasts_and_when_choices_count(client: Client) -> None:
+    shown = str([c["props"].get("value") for c in client.config["components"]])
+    assert "count from the next Start" in shown and "lasts 10 minutes" in shown
 
 
 def test_a_stream_that_cannot_be_made_takes_no_place(tiny: Converter) -> None:

@@ -54,7 +54,7 @@ def test_files_of_a_server_that_was_killed_go_at_the_next_start(
 
 
 def test_what_is_wrong_with_the_options_is_said_in_one_line(
-    tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+    tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = ["demo", "--no-browser", "--checkpoint", str(tiny_checkpoint)]
     assert main([*arguments, "--user", "ann"]) == 2
@@ -64,6 +64,12 @@ def test_what_is_wrong_with_the_options_is_said_in_one_line(
         taken.listen()
         port = taken.getsockname()[1]
         assert main([*arguments, "--port", str(port)]) == 2
-    assert f"port {port}" in capsys.readouterr().err
+        assert f"port {port}" in capsys.readouterr().err
+        monkeypatch.setenv("VC_DEMO_PASSWORD", "secret")  # which without a user guards nothing
+        assert main([*arguments, "--port", str(port)]) == 2
+        assert "--user" in capsys.readouterr().err
+        monkeypatch.setenv("VC_DEMO_PASSWORD", "")
+        assert main([*arguments, "--port", str(port)]) == 2
+        assert f"port {port}" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["demo", "--max-minutes", "0"])

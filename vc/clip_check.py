@@ -7,6 +7,7 @@ but will not sound good. These are the cheap signs; `Converter.check` asks the m
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ from vc.audio import (
     active_level_db,
     check_speech,
     frame_levels_db,
+    level_frame,
     resample,
 )
 from vc.config import FeatureConfig
@@ -73,8 +75,8 @@ def check_clip(
     try:
         check_speech(audio, "This clip", MIN_SPEECH_S if role == "source" else MIN_REFERENCE_S)
     except AudioError as error:
-        message = str(error).replace("This clip: only", "This clip: is only")
-        return [Problem(message.replace("This clip:", "This clip"), blocking=True)]
+        message = re.sub(r"^This clip: only (\S+ s long)", r"This clip is only \1", str(error))
+        return [Problem(message.replace("This clip: is", "This clip is"), blocking=True)]
     middle = _middle(audio)
     problems = []
     if not sounds_like_speech(middle, features):
@@ -137,7 +139,8 @@ def sounds_like_speech(audio: Audio, features: FeatureConfig) -> bool:
     waveform = resample(audio.waveform, audio.sample_rate, features.sample_rate)
     f0 = estimate_f0(waveform, features)
     levels = frame_levels_db(waveform, features.sample_rate)
-    at = np.minimum(np.arange(len(f0)) * features.hop_length // 160, len(levels) - 1)
+    _, hop = level_frame(features.sample_rate)
+    at = np.minimum(np.arange(len(f0)) * features.hop_length // hop, len(levels) - 1)
     loud = levels[at] > levels.max() - 25
     voiced = (f0 > 0) & loud
     if voiced.sum() < VOICED_SHARE * loud.sum():
