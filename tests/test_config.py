@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,12 +18,34 @@ from vc.config import (
 )
 from vc.errors import ConfigError
 from vc.training.autoencoder import AutoencoderRecipe
+from vc.training.denoiser import DenoiserRecipe
+from vc.training.listener import ListenerRecipe
+from vc.training.masked import MaskedRecipe
+from vc.training.speaker import SpeakerRecipe
 
 
 def test_round_trip_through_plain_values() -> None:
     recipe = from_dict(AutoencoderRecipe, {"autoencoder": {"width": 64}, "run": {"steps": 7}})
     assert recipe.autoencoder.width == 64
     assert from_dict(AutoencoderRecipe, to_dict(recipe)) == recipe
+
+
+@pytest.mark.parametrize(
+    ("recipe", "section", "key", "value"),
+    [
+        (ListenerRecipe, "perturb", "equalizer", 0.2),
+        (ListenerRecipe, "phone_perturb", "mask_frames", 6),
+        (DenoiserRecipe, "data", "batch_size", 8),
+        (MaskedRecipe, "data", "min_clip_s", 2.0),
+        (SpeakerRecipe, "degrade", "room", 0.3),
+    ],
+)
+def test_one_key_of_a_section_leaves_the_others_as_the_recipe_has_them(
+    recipe: type, section: str, key: str, value: object
+) -> None:
+    changed = from_dict(recipe, {section: {key: value}})
+    whole = recipe()
+    assert changed == replace(whole, **{section: replace(getattr(whole, section), **{key: value})})
 
 
 def test_unknown_key_is_an_error_that_names_the_nearest() -> None:

@@ -362,13 +362,16 @@ class RunConfig:
         _require(self.patience >= 0, "run: patience must not be negative")
 
 
-def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
+def from_dict(
+    cls: type[T], values: dict[str, Any], where: str = "", defaults: T | None = None
+) -> T:
     """Build dataclass `cls` from plain values, strictly.
 
     Args:
         cls: a dataclass type; nested dataclass fields take nested dictionaries.
         values: as read from TOML or JSON.
         where: dotted place inside the whole configuration, for messages.
+        defaults: what holds where `values` says nothing; the class's own defaults if None.
 
     Raises:
         ConfigError: an unknown key (the nearest valid one is named), a wrong type, or a value
@@ -377,7 +380,7 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
     if not isinstance(values, dict):
         raise ConfigError(f"{where or cls.__name__!r} must be a section, not {_shown(values)}")
     hints = _hints(typing.cast(type, cls))
-    known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     arguments: dict[str, Any] = {}
     for key, value in values.items():
         place = f"{where}.{key}" if where else key
@@ -385,11 +388,21 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean '{close[0]}'?" if close else f"; known: {sorted(known)}"
             raise ConfigError(f"unknown configuration key {place!r}{hint}")
-        arguments[key] = _checked(hints[key], value, place)
+        default = _default(known[key]) if defaults is None else getattr(defaults, key)
+        arguments[key] = _checked(hints[key], value, place, default)
     try:
+        if defaults is not None:
+            return dataclasses.replace(defaults, **arguments)  # type: ignore[type-var]
         return cls(**arguments)
     except TypeError as error:
         raise ConfigError(f"configuration {where or cls.__name__}: {error}") from error
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    """What a field holds that is not given; None if it must be."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return None if field.default is dataclasses.MISSING else field.default
 
 
 @lru_cache(maxsize=64)
@@ -406,13 +419,14 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 
-def _checked(hint: Any, value: Any, place: str) -> Any:
+def _checked(hint: Any, value: Any, place: str, default: Any = None) -> Any:
+    """A value of the type that `hint` says; a section lies upon its `default`, if it has one."""
     if hint is Any:
         return value
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
             raise ConfigError(f"{place!r} must be a section, not {_shown(value)}")
-        return from_dict(typing.cast(type, hint), value, place)
+        return from_dict(typing.cast(type, hint), value, place, default)
     origin = typing.get_origin(hint)
     if origin is Literal:
         if value not in typing.get_args(hint):
@@ -424,7 +438,7 @@ def _checked(hint: Any, value: Any, place: str) -> Any:
         if value is None and type(None) in typing.get_args(hint):
             return None
         (hint,) = (a for a in typing.get_args(hint) if a is not type(None))
-        return _checked(hint, value, place)
+        return _checked(hint, value, place, default)
     if origin is dict:
         if not isinstance(value, dict):
             raise ConfigError(f"{place!r} must be a section, not {_shown(value)}")
