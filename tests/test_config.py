@@ -9,6 +9,7 @@ from vc.config import (
     AutoencoderConfig,
     DataConfig,
     FeatureConfig,
+    OptimizerConfig,
     RunConfig,
     VocoderConfig,
     apply_overrides,
@@ -17,11 +18,15 @@ from vc.config import (
     to_dict,
 )
 from vc.errors import ConfigError
-from vc.training.autoencoder import AutoencoderRecipe
-from vc.training.denoiser import DenoiserRecipe
+from vc.training.autoencoder import AutoencoderLossConfig, AutoencoderRecipe
+from vc.training.degrade import DegradeConfig
+from vc.training.denoiser import DenoiserRecipe, NoiseConfig
 from vc.training.listener import ListenerRecipe
 from vc.training.masked import MaskedRecipe
+from vc.training.perturb import PerturbConfig
+from vc.training.rooms import RoomConfig
 from vc.training.speaker import SpeakerRecipe
+from vc.training.vocoder import VocoderLossConfig, VocoderRecipe
 
 
 def test_round_trip_through_plain_values() -> None:
@@ -69,7 +74,30 @@ def test_unknown_key_is_an_error_that_names_the_nearest() -> None:
         (VocoderConfig, {"filter_hop": 100}),
         (DataConfig, {"corpus_weights": {"a": "heavy"}}),
         (DataConfig, {"batch_size": 0}),
+        (DataConfig, {"validation_clips": 0}),
+        (DataConfig, {"corpus_weights": {"a": -1.0}}),
+        (AutoencoderConfig, {"f0_bands": 1}),
+        (OptimizerConfig, {"learning_rate": -1e-3}),
+        (OptimizerConfig, {"clip_norm": 0.0}),
+        (OptimizerConfig, {"ema_decay": 1.5}),
         (RunConfig, {"steps": 0}),
+        (RunConfig, {"validate_every": 0}),
+        (RunConfig, {"log_every": 0}),
+        (RunConfig, {"checkpoint_every": 0}),
+        (RunConfig, {"seed": -1}),
+        (PerturbConfig, {"noise_snr_db": [5.0]}),
+        (PerturbConfig, {"noise_snr_db": [30.0, 5.0]}),
+        (PerturbConfig, {"resize": float("nan")}),
+        (PerturbConfig, {"mask_frames": 0}),
+        (DegradeConfig, {"hum": 1.5}),
+        (NoiseConfig, {"room_share": -0.1}),
+        (RoomConfig, {"reverberation_s": [0.0, 1.0]}),
+        (AutoencoderLossConfig, {"speaker": -0.1}),
+        (AutoencoderLossConfig, {"swap_from": 1.5}),
+        (AutoencoderRecipe, {"data": {"batch_size": 1}}),
+        (VocoderLossConfig, {"mel": -1.0}),
+        (VocoderRecipe, {"decoded_share": 2.0}),
+        (VocoderRecipe, {"converted": 1, "data": {"batch_size": 1}}),
         (AutoencoderRecipe, {"run": 3}),
     ],
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import types
 import typing
@@ -36,6 +37,40 @@ def _require_sizes(config: Any, section: str, largest: int, *names: str, least: 
             least <= getattr(config, name) <= largest,
             f"{section}: {name} must be in {least}..{largest}",
         )
+
+
+def require_not_negative(config: Any, section: str, *names: str) -> None:
+    """Refuse a configuration with a figure below 0, or none at all, among these fields.
+
+    Raises:
+        ConfigError: which of the section's fields it is.
+    """
+    for name in names:
+        value = getattr(config, name)
+        _require(0 <= value < math.inf, f"{section}: {name} must be a number from 0 on")
+
+
+def require_shares(config: Any, section: str, *names: str) -> None:
+    """Refuse a configuration with a share or probability beyond 0..1 among these fields.
+
+    Raises:
+        ConfigError: which of the section's fields it is.
+    """
+    for name in names:
+        _require(0 <= getattr(config, name) <= 1, f"{section}: {name} must be in 0..1")
+
+
+def require_interval(config: Any, section: str, name: str, least: float = -1_000.0) -> None:
+    """Refuse a configuration where this field is not a lowest and a highest figure.
+
+    Raises:
+        ConfigError: the field is not two figures from `least` to 1000 in order.
+    """
+    limits = getattr(config, name)
+    _require(
+        len(limits) == 2 and least <= limits[0] <= limits[1] <= 1_000,
+        f"{section}: {name} must be a lowest and a highest figure, from {least:g} to 1000",
+    )
 
 
 _WIDEST, _DEEPEST = 16_384, 256  # channels of a layer, layers
@@ -120,8 +155,9 @@ class AutoencoderConfig:
     residual: float = 0.0  # share of what is missing from the rebuilt source, to add to them
 
     def __post_init__(self) -> None:
-        widths = ("width", "content_dim", "speaker_width", "speaker_dim", "f0_bands")
+        widths = ("width", "content_dim", "speaker_width", "speaker_dim")
         _require_sizes(self, "autoencoder", _WIDEST, *widths)
+        _require_sizes(self, "autoencoder", _WIDEST, "f0_bands", least=2)
         _require_sizes(self, "autoencoder", _WIDEST, "tract_width", least=0)
         depths = ("content_blocks", "speaker_blocks", "decoder_blocks", "tract_blocks")
         _require_sizes(self, "autoencoder", _DEEPEST, *depths, least=0)
@@ -160,8 +196,7 @@ class AutoencoderConfig:
             self.bottleneck != "one_hot" or self.content_dim >= 2,
             "autoencoder: the one_hot bottleneck needs content_dim >= 2, its classes",
         )
-        for name in ("emphasis", "closed_loop", "residual"):
-            _require(0 <= getattr(self, name) <= 1, f"autoencoder: {name} must be in 0..1")
+        require_shares(self, "autoencoder", "emphasis", "closed_loop", "residual")
         _require(self.one_hot_temperature > 0, "autoencoder: one_hot_temperature must be positive")
 
     @property
@@ -325,6 +360,10 @@ class DataConfig:
     def __post_init__(self) -> None:
         _require(self.segment_frames >= 16, "data: segment_frames must be at least 16")
         _require(self.batch_size >= 1, "data: batch_size must be at least 1")
+        _require(self.validation_clips >= 1, "data: validation_clips must be at least 1")
+        require_not_negative(self, "data", "min_clip_s")
+        for corpus, weight in self.corpus_weights.items():
+            _require(0 <= weight < math.inf, f"data: corpus_weights.{corpus} must not be negative")
 
 
 @dataclass(frozen=True)
@@ -338,6 +377,12 @@ class OptimizerConfig:
     weight_decay: float = 0.01
     clip_norm: float = 1.0
     ema_decay: float = 0.999
+
+    def __post_init__(self) -> None:
+        rates = ("learning_rate", "final_learning_rate", "discriminator_rate")
+        require_not_negative(self, "optimizer", *rates, "warmup_steps", "weight_decay")
+        _require(self.clip_norm > 0, "optimizer: clip_norm must be above 0")
+        require_shares(self, "optimizer", "ema_decay")
 
 
 @dataclass(frozen=True)
@@ -357,9 +402,10 @@ class RunConfig:
     tensorboard: bool = False  # write losses, pictures and sounds for TensorBoard (extra `train`)
 
     def __post_init__(self) -> None:
-        _require(self.steps >= 1, "run: steps must be at least 1")
-        _require(self.micro_batches >= 1, "run: micro_batches must be at least 1")
-        _require(self.patience >= 0, "run: patience must not be negative")
+        counts = ("steps", "micro_batches", "checkpoint_every", "validate_every", "log_every")
+        for name in counts:
+            _require(getattr(self, name) >= 1, f"run: {name} must be at least 1")
+        require_not_negative(self, "run", "seed", "patience")
 
 
 def from_dict(

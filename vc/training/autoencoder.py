@@ -19,7 +19,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vc.checkpoint import load_autoencoder, load_listener, save_checkpoint
-from vc.config import AutoencoderConfig, DataConfig, FeatureConfig, OptimizerConfig, RunConfig
+from vc.config import (
+    AutoencoderConfig,
+    DataConfig,
+    FeatureConfig,
+    OptimizerConfig,
+    RunConfig,
+    require_not_negative,
+    require_shares,
+)
 from vc.errors import ConfigError
 from vc.losses import (
     contrastive_loss,
@@ -69,6 +77,10 @@ class AutoencoderLossConfig:
     heard_phones: float = 0.0  # it hears the source's phones in them
     heard_sounds: float = 0.0  # and, inside, the source's sounds, frame by frame
 
+    def __post_init__(self) -> None:
+        require_not_negative(self, "loss", *vars(self))
+        require_shares(self, "loss", "swap_from")
+
 
 @dataclass(frozen=True)
 class AutoencoderRecipe:
@@ -83,6 +95,10 @@ class AutoencoderRecipe:
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        if self.loss.swap_from < 1 and self.data.batch_size < 2:
+            raise ConfigError("data: batch_size must be at least 2 for swaps, or loss.swap_from 1")
 
 
 class Judged(NamedTuple):

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vc.config import AutoencoderConfig
+from vc.config import AutoencoderConfig, require_not_negative
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.layers import instance_norm
 from vc.training.data import Segments
@@ -33,6 +33,9 @@ class ContentLossConfig:
 
     content: float = 1.0  # mean square, of unit variance
     vocal_tract: float = 0.1  # mean square, in units of what speakers differ by
+
+    def __post_init__(self) -> None:
+        require_not_negative(self, "loss", *vars(self))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vc.checkpoint import load_listener, save_checkpoint
-from vc.config import DataConfig, FeatureConfig, ListenerConfig, OptimizerConfig, RunConfig
+from vc.config import (
+    DataConfig,
+    FeatureConfig,
+    ListenerConfig,
+    OptimizerConfig,
+    RunConfig,
+    require_not_negative,
+    require_shares,
+)
 from vc.losses import ctc_loss, margin_softmax_loss, pairing_loss
 from vc.model.autoencoder import Latent
 from vc.model.listener import Listener
@@ -33,6 +41,9 @@ class ListenerLossConfig:
     pairing: float = 1.0  # two pieces of a speaker find each other among all of the batch
     speaker: float = 0.3  # a piece names the training speaker
     phones: float = 1.0  # the cache needs labels (recipes/shipped/phones.py)
+
+    def __post_init__(self) -> None:
+        require_not_negative(self, "loss", *vars(self))
 
 
 @dataclass(frozen=True)
@@ -58,6 +69,10 @@ class ListenerRecipe:
     data: DataConfig = field(default_factory=lambda: DataConfig(segment_frames=144, batch_size=32))
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        require_shares(self, "recipe", "rebuilt_share")
+        require_not_negative(self, "recipe", "phone_seconds")
 
 
 class ListenerTask:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vc.checkpoint import load_denoiser
-from vc.config import SHIPPED, AutoencoderConfig
+from vc.config import SHIPPED, AutoencoderConfig, require_not_negative
 from vc.denoise import REFERENCE_EXPONENT
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.speaker_encoder import split_embedding
@@ -32,6 +32,9 @@ class SpeakerLossConfig:
     identity: float = 1.0  # one minus the cosine of the learnt parts
     mean: float = 1.0  # mean square; of bands that have unit variance over the corpus
     deviation: float = 1.0  # mean square of the logarithms
+
+    def __post_init__(self) -> None:
+        require_not_negative(self, "loss", *vars(self))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from vc.checkpoint import load_autoencoder, load_vocoder, save_checkpoint
-from vc.config import DataConfig, FeatureConfig, OptimizerConfig, RunConfig, VocoderConfig
+from vc.config import (
+    DataConfig,
+    FeatureConfig,
+    OptimizerConfig,
+    RunConfig,
+    VocoderConfig,
+    require_not_negative,
+    require_shares,
+)
+from vc.errors import ConfigError
 from vc.features import LogMel
 from vc.losses import envelope_loss, multi_resolution_stft_loss
 from vc.model.autoencoder import Latent
@@ -48,6 +57,10 @@ class VocoderLossConfig:
     conversion_envelope: float = 1.0  # and have the broad spectrum that was decoded
     adversarial_from: float = 0.0  # share of the run before which the discriminator learns unheard
 
+    def __post_init__(self) -> None:
+        require_not_negative(self, "loss", *vars(self))
+        require_shares(self, "loss", "adversarial_from")
+
 
 @dataclass(frozen=True)
 class VocoderRecipe:
@@ -62,6 +75,12 @@ class VocoderRecipe:
     autoencoder: str = ""  # checkpoint whose decoded mels are also trained on
     decoded_share: float = 0.5  # of each batch, if there is one
     converted: int = 0  # conversions between the clips of a batch that are added to it
+
+    def __post_init__(self) -> None:
+        require_shares(self, "recipe", "decoded_share")
+        require_not_negative(self, "recipe", "converted")
+        if self.converted and self.data.batch_size < 2:
+            raise ConfigError("data: batch_size must be at least 2 for conversions, or converted 0")
 
 
 class VocoderTask:
