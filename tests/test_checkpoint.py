@@ -79,6 +79,8 @@ def test_damaged_weights_are_refused_at_every_cut(copy: Path) -> None:
         ({"model": {"widht": 3}}, "unknown configuration key"),
         ({"features": {"hop_length": -1}}, "hop_length"),
         ({"model": {"width": 48}}, "does not fit"),
+        ({"model": {"f0_bands": 1}}, "f0_bands"),
+        ({"features": {"n_mels": 64}}, "n_mels must be that of features, 64, not 80"),
     ],
 )
 def test_foreign_description_is_refused(copy: Path, change: dict, reason: str) -> None:

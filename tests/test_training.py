@@ -293,6 +293,23 @@ def test_parts_named_fresh_start_anew_and_may_change_their_size(
         task("content")
 
 
+def test_features_of_recipe_cache_and_checkpoints_must_be_the_same(
+    cache: Path, tmp_path: Path
+) -> None:
+    other = FeatureConfig(f_max=7_000.0)
+    with pytest.raises(DataError, match=r"features\.f_max = 8000\.0, not 7000\.0"):
+        VocoderTask(VocoderRecipe(features=other, vocoder=TINY_VOCODER, data=DATA), cache, CPU)
+    save_checkpoint(Autoencoder(TINY_AUTOENCODER, other), tmp_path, 0, {})
+    run = replace(RUN, initial=str(tmp_path))
+    with pytest.raises(ConfigError, match=r"run\.initial: was trained on other features"):
+        AutoencoderTask(AutoencoderRecipe(autoencoder=TINY_AUTOENCODER, run=run), cache, CPU)
+    with pytest.raises(ConfigError, match=f"{tmp_path}: was trained on other features"):
+        ContentTask(ContentRecipe(autoencoder=str(tmp_path), data=DATA), cache, CPU)
+    recipe = VocoderRecipe(vocoder=TINY_VOCODER, autoencoder=str(tmp_path), data=DATA)
+    with pytest.raises(ConfigError, match=f"{tmp_path}: was trained on other features"):
+        VocoderTask(recipe, cache, CPU)
+
+
 def test_new_voices_are_not_taken_for_their_speakers(cache: Path) -> None:
     recipe = autoencoder_task(cache).recipe
     recipe = replace(recipe, perturb=PerturbConfig(new_voices=0.2))

@@ -28,6 +28,7 @@ from vc.config import (
     UnitConfig,
     VocoderConfig,
     from_dict,
+    require_fit,
     to_dict,
 )
 from vc.errors import CheckpointError, ConfigError
@@ -209,7 +210,9 @@ def _inspect_kind(folder: Path, kind: Kind) -> CheckpointInfo:
 
 def _model_config(cls: type[C], info: CheckpointInfo) -> C:
     try:
-        return from_dict(cls, info.model, "model")
+        config = from_dict(cls, info.model, "model")
+        require_fit(config, "model", info.features)
+        return config
     except ConfigError as error:
         raise CheckpointError(f"{info.folder / CONFIG_FILE}: {error}") from error
 

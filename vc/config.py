@@ -408,6 +408,31 @@ class RunConfig:
         require_not_negative(self, "run", "seed", "patience")
 
 
+def require_fit(config: Any, section: str, features: FeatureConfig) -> None:
+    """Refuse the sizes of a network that repeat those of its features, but differ.
+
+    Args:
+        config: the network's.
+        section: what to call it in the message.
+        features: what its mels are.
+
+    Raises:
+        ConfigError: a size is not that of the features, or the filters of a vocoder do not lie on
+            bins of the mel's transform.
+    """
+    for name in ("n_mels", "sample_rate", "hop_length"):
+        size, wanted = getattr(config, name, None), getattr(features, name)
+        _require(
+            size in (None, wanted),
+            f"{section}: {name} must be that of features, {wanted}, not {size}",
+        )
+    if isinstance(config, VocoderConfig):
+        _require(
+            features.n_fft % config.n_fft == 0,
+            f"{section}: n_fft must divide that of features, {features.n_fft}",
+        )
+
+
 def from_dict(
     cls: type[T], values: dict[str, Any], where: str = "", defaults: T | None = None
 ) -> T:

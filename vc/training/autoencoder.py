@@ -25,6 +25,7 @@ from vc.config import (
     FeatureConfig,
     OptimizerConfig,
     RunConfig,
+    require_fit,
     require_not_negative,
     require_shares,
 )
@@ -48,6 +49,7 @@ from vc.training.loop import (
     autocast,
     frozen,
     make_optimizer,
+    require_features,
     start_from,
 )
 from vc.training.perturb import PerturbConfig, draw_voices, perturb, resize
@@ -97,6 +99,7 @@ class AutoencoderRecipe:
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
+        require_fit(self.autoencoder, "autoencoder", self.features)
         if self.loss.swap_from < 1 and self.data.batch_size < 2:
             raise ConfigError("data: batch_size must be at least 2 for swaps, or loss.swap_from 1")
 
@@ -168,8 +171,7 @@ class AutoencoderTask:
         if not self.recipe.listener:
             raise ConfigError("loss.heard_* need a listener; train one, and name its checkpoint")
         listener = load_listener(Path(self.recipe.listener)).to(self.device).requires_grad_(False)
-        if listener.features != self.recipe.features:
-            raise ConfigError(f"{self.recipe.listener}: was trained on other features")
+        require_features(listener, self.recipe.listener, self.recipe.features)
         if not listener.config.phones and (weights.heard_phones or weights.heard_sounds):
             raise ConfigError(f"{self.recipe.listener}: was trained without phones")
         return listener

@@ -20,6 +20,7 @@ from vc.config import (
     FeatureConfig,
     OptimizerConfig,
     RunConfig,
+    require_fit,
     require_interval,
     require_shares,
 )
@@ -58,6 +59,9 @@ class DenoiserRecipe:
     data: DataConfig = field(default_factory=lambda: DataConfig(segment_frames=256))
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        require_fit(self.denoiser, "denoiser", self.features)
 
 
 class DenoiserTask:

@@ -18,6 +18,7 @@ from vc.config import (
     ListenerConfig,
     OptimizerConfig,
     RunConfig,
+    require_fit,
     require_not_negative,
     require_shares,
 )
@@ -71,6 +72,7 @@ class ListenerRecipe:
     run: RunConfig = field(default_factory=RunConfig)
 
     def __post_init__(self) -> None:
+        require_fit(self.listener, "listener", self.features)
         require_shares(self, "recipe", "rebuilt_share")
         require_not_negative(self, "recipe", "phone_seconds")
 
@@ -93,7 +95,7 @@ class ListenerTask:
             self.phones = PhoneLabels(cache, self.train_data, *limits)
             self.validation_phones = PhoneLabels(cache, self.validation, *limits)
             config = replace(config, phones=len(self.phones.alphabet))
-        self.autoencoder = named_autoencoder(recipe.autoencoder).to(device)
+        self.autoencoder = named_autoencoder(recipe.autoencoder, recipe.features).to(device)
         torch.manual_seed(recipe.run.seed)
         self.listener = Listener(config, recipe.features).to(device)
         self.classes = nn.Linear(config.speaker_dim, len(self.train_data.speakers), bias=False)

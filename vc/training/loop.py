@@ -24,8 +24,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from vc.checkpoint import load_autoencoder
-from vc.config import SHIPPED, OptimizerConfig, RunConfig
+from vc.checkpoint import Network, load_autoencoder
+from vc.config import SHIPPED, FeatureConfig, OptimizerConfig, RunConfig
 from vc.errors import CheckpointError, ConfigError
 from vc.model.autoencoder import Autoencoder
 from vc.safe_write import make_folder, write_bytes, write_text
@@ -292,12 +292,28 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
-def named_autoencoder(folder: str) -> Autoencoder:
-    """The autoencoder whose checkpoint a recipe names; the shipped one for an empty name."""
-    return load_autoencoder(Path(folder) if folder else SHIPPED / "autoencoder")
+def named_autoencoder(folder: str, features: FeatureConfig) -> Autoencoder:
+    """The autoencoder whose checkpoint a recipe names; the shipped one for an empty name.
+
+    Raises:
+        ConfigError: it was trained on other features than the recipe's.
+    """
+    model = load_autoencoder(Path(folder) if folder else SHIPPED / "autoencoder")
+    require_features(model, folder or "the shipped autoencoder", features)
+    return model
 
 
-def start_from(module: nn.Module, initial: nn.Module, fresh: tuple[str, ...] = ()) -> None:
+def require_features(network: Network, name: str, features: FeatureConfig) -> None:
+    """Refuse a network that was trained on other features than a recipe's.
+
+    Raises:
+        ConfigError: it was; `name` is what the message calls it.
+    """
+    if network.features != features:
+        raise ConfigError(f"{name}: was trained on other features; choose another checkpoint")
+
+
+def start_from(module: Network, initial: Network, fresh: tuple[str, ...] = ()) -> None:
     """Give `module` the weights of `initial`, but for the parts that are to start anew.
 
     Args:
@@ -306,8 +322,10 @@ def start_from(module: nn.Module, initial: nn.Module, fresh: tuple[str, ...] = (
         fresh: names of parts, such as "content_encoder" or "decoder.embed".
 
     Raises:
-        ConfigError: a fresh part does not exist, or another one does not fit.
+        ConfigError: a fresh part does not exist, another one does not fit, or `initial` was
+            trained on other features.
     """
+    require_features(initial, "run.initial", module.features)
     ours, theirs = module.state_dict(), initial.state_dict()
     for part in fresh:
         if not any(f"{name}.".startswith(f"{part}.") for name in ours):

@@ -22,6 +22,7 @@ from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.speaker_encoder import split_embedding
 from vc.training.data import Segments
 from vc.training.degrade import DegradeConfig, at_the_level_of
+from vc.training.loop import require_features
 from vc.training.student import StudentRecipe, StudentTask
 
 
@@ -55,6 +56,7 @@ class SpeakerTask(StudentTask):
     def __init__(self, recipe: SpeakerRecipe, cache: Path, device: torch.device) -> None:
         folder = Path(recipe.denoiser) if recipe.denoiser else SHIPPED / "denoiser"
         self.denoiser = load_denoiser(folder).to(device).requires_grad_(False)
+        require_features(self.denoiser, str(folder), recipe.features)
         super().__init__(recipe, cache, device)
 
     def student_config(self) -> AutoencoderConfig:

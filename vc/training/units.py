@@ -63,7 +63,7 @@ class UnitTask:
 
     def __init__(self, recipe: UnitRecipe, cache: Path, device: torch.device) -> None:
         self.recipe, self.device = recipe, device
-        self.autoencoder = named_autoencoder(recipe.autoencoder).to(device)
+        self.autoencoder = named_autoencoder(recipe.autoencoder, recipe.features).to(device)
         config = self.autoencoder.config
         if config.content_dim != recipe.units.content_dim:
             raise ConfigError(

@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vc.checkpoint import load_autoencoder, load_vocoder, save_checkpoint
+from vc.checkpoint import load_vocoder, save_checkpoint
 from vc.config import (
     DataConfig,
     FeatureConfig,
     OptimizerConfig,
     RunConfig,
     VocoderConfig,
+    require_fit,
     require_not_negative,
     require_shares,
 )
@@ -39,7 +40,7 @@ from vc.training.discriminators import (
     feature_matching_loss,
     generator_loss,
 )
-from vc.training.loop import autocast, frozen, make_optimizer, start_from
+from vc.training.loop import autocast, frozen, make_optimizer, named_autoencoder, start_from
 from vc.vocoder.source_filter import SourceFilterVocoder
 
 _EDGE_FRAMES = 2  # a segment's ends miss their neighbours: no loss there
@@ -77,6 +78,7 @@ class VocoderRecipe:
     converted: int = 0  # conversions between the clips of a batch that are added to it
 
     def __post_init__(self) -> None:
+        require_fit(self.vocoder, "vocoder", self.features)
         require_shares(self, "recipe", "decoded_share")
         require_not_negative(self, "recipe", "converted")
         if self.converted and self.data.batch_size < 2:
@@ -99,7 +101,9 @@ class VocoderTask:
         self.average = copy.deepcopy(self.vocoder).requires_grad_(False)
         self.discriminator = PeriodDiscriminator().to(device)
         self.autoencoder = (
-            load_autoencoder(Path(recipe.autoencoder)).to(device) if recipe.autoencoder else None
+            named_autoencoder(recipe.autoencoder, recipe.features).to(device)
+            if recipe.autoencoder
+            else None
         )
         self.log_mel = LogMel(recipe.features).to(device)
         self.modules: dict[str, nn.Module] = {
