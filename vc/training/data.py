@@ -116,7 +116,10 @@ class SpeechData:
             if u.split == split and (u.seconds >= config.min_clip_s or split == "noise")
         ]
         if not self.utterances:
-            raise DataError(f"{cache}: no {split} clips of at least {config.min_clip_s} s")
+            raise DataError(
+                f"{cache}: no {split} clips of at least {config.min_clip_s:g} s; "
+                "lower data.min_clip_s or data.segment_frames"
+            )
         mels, log_f0s, voiced, samples = [], [], [], []
         for utterance in tqdm(self.utterances, f"loading {split}", unit="clip", leave=False):
             stored = _features(feature_file(cache, utterance.name))
@@ -214,11 +217,14 @@ def _places(generator: np.random.Generator, lengths: np.ndarray, frames: int) ->
 
 
 def load_noise(cache: Path, features: FeatureConfig, config: DataConfig) -> SpeechData | None:
-    """The noise recordings of a prepared cache; None if it has none."""
-    try:
-        return SpeechData(cache, "noise", features, config)
-    except DataError:
+    """The noise recordings of a prepared cache; None if it has none.
+
+    Raises:
+        DataError: it has some, but they are damaged.
+    """
+    if not any(u.split == "noise" for u in read_manifest(cache)):
         return None
+    return SpeechData(cache, "noise", features, config)
 
 
 def cut_noise(
