@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -271,6 +272,56 @@ def test_vocoder_learns_from_decoded_mels_conversions_and_a_discriminator(
     assert float(task.vocoder.head.weight.grad.abs().sum()) > 0  # type: ignore[union-attr]
     assert not torch.equal(task.vocoder.head.weight, started["head.weight"])
     assert not any(p.requires_grad for p in task.autoencoder.parameters())  # type: ignore[union-attr]
+
+
+def test_a_vocoder_is_given_whole_batches_of_clips_that_are_long_enough(
+    cache: Path, tmp_path: Path
+) -> None:
+    recipe = VocoderRecipe(vocoder=TINY_VOCODER, data=replace(DATA, segment_frames=160), run=RUN)
+    with pytest.raises(DataError, match=r"no train clips of at least 2\.592 s"):
+        VocoderTask(recipe, cache, CPU)
+    shutil.copytree(cache, tmp_path / "cache")
+    rows = [json.loads(line) for line in (cache / "manifest.jsonl").read_text().splitlines()]
+    rows = [row | {"seconds": 0.5} if n % 3 else row for n, row in enumerate(rows)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "cache" / "manifest.jsonl").write_text(text)
+    recipe = replace(recipe, data=replace(DATA, min_clip_s=0.0))
+    task = VocoderTask(recipe, tmp_path / "cache", CPU)
+    assert all(u.seconds > 0.5 for u in task.train_data.utterances)
+    generator = np.random.default_rng(0)
+    clips = task.train_data.draw_clips(generator, 4)
+    assert len(task._cut(task.train_data, generator, clips)[1]) == 4
+
+
+@pytest.mark.parametrize("loss", ["adversarial", "feature_matching", "conversion_adversarial"])
+def test_a_discriminator_learns_whichever_loss_listens_to_it(cache: Path, loss: str) -> None:
+    task = vocoder_task(cache)
+    assert "discriminator/loss" not in one_step(task, 0)
+    task.recipe = replace(task.recipe, loss=VocoderLossConfig(**{loss: 1.0}))
+    before = [p.clone() for p in task.discriminator.parameters()]
+    assert "discriminator/loss" in one_step(task, 1)
+    after = task.discriminator.parameters()
+    assert not all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
+
+
+def test_a_vocoder_hears_details_of_voiced_frames_only(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    save_checkpoint(Autoencoder(TINY_AUTOENCODER, FeatureConfig()), tmp_path, 0, {})
+    recipe = VocoderRecipe(vocoder=TINY_VOCODER, data=DATA, run=RUN, autoencoder=str(tmp_path))
+    task = VocoderTask(recipe, cache, CPU)
+    source, _ = task._cut(task.train_data, np.random.default_rng(0), np.array([0, 1]))
+    source.voiced[0, :20], source.voiced[1, :5] = 0, 0
+    lent: list[int] = []
+
+    def finish(log_mel: torch.Tensor, voiced: torch.Tensor, details: torch.Tensor) -> torch.Tensor:
+        lent.append(details.shape[1])
+        return log_mel
+
+    monkeypatch.setattr("vc.training.vocoder.finish", finish)
+    assert task._as_heard(source, source.log_f0, source).shape == source.log_mel.shape
+    assert lent == source.voiced.sum(dim=1).int().tolist()
 
 
 def test_parts_named_fresh_start_anew_and_may_change_their_size(

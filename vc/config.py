@@ -224,8 +224,8 @@ class VocoderConfig:
     clarity_hz: float = 4_000.0
     clarity_noise_db: float = 0.0
     clarity_pulse_db: float = 0.0
-    # of decoded mels: voiced frames have no noise below this, and of what a correction would give
-    # back, so much is given below and above it (the latter two not while training)
+    # of mels that are said to be decoded, which no training says of its own: voiced frames have no
+    # noise below this, and of what a correction would give back, so much is given below and above
     breath_from_hz: float = 0.0
     correction_below: float = 1.0
     correction_above: float = 1.0

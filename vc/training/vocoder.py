@@ -9,7 +9,7 @@ have the formants that were decoded.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,7 @@ from vc.errors import ConfigError
 from vc.features import LogMel
 from vc.losses import envelope_loss, multi_resolution_stft_loss
 from vc.model.autoencoder import Latent
-from vc.model.details import finish
+from vc.model.details import finish, voiced_frames
 from vc.training.board import Example
 from vc.training.data import Segments, SpeechData
 from vc.training.discriminators import (
@@ -61,6 +61,11 @@ class VocoderLossConfig:
     def __post_init__(self) -> None:
         require_not_negative(self, "loss", *vars(self))
         require_shares(self, "loss", "adversarial_from")
+
+    @property
+    def hears_discriminator(self) -> bool:
+        """Whether a loss rests on what the discriminator has learnt."""
+        return any((self.adversarial, self.feature_matching, self.conversion_adversarial))
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,7 @@ class VocoderTask:
         if recipe.run.initial:
             initial = load_vocoder(Path(recipe.run.initial))
             start_from(self.vocoder, initial, recipe.run.fresh)
+        # in training mode as well: what `vocoder.clarity_*` add is not to be measured
         self.average = copy.deepcopy(self.vocoder).requires_grad_(False)
         self.discriminator = PeriodDiscriminator().to(device)
         self.autoencoder = (
@@ -119,9 +125,13 @@ class VocoderTask:
                 recipe.optimizer.discriminator_rate,
             ),
         }
-        self.train_data = SpeechData(cache, "train", recipe.features, recipe.data, waveforms=True)
-        self.validation = SpeechData(
-            cache, "validation", recipe.features, recipe.data, waveforms=True
+        # no clip is repeated until it fills a segment: where it begins again, its mel would be of
+        # another waveform
+        whole_s = (recipe.data.segment_frames + 2) / recipe.features.frame_rate
+        data = replace(recipe.data, min_clip_s=max(recipe.data.min_clip_s, whole_s))
+        self.train_data, self.validation = (
+            SpeechData(cache, split, recipe.features, data, waveforms=True)
+            for split in ("train", "validation")
         )
 
     def add_gradients(self, step: int, generator: np.random.Generator) -> dict[str, float]:
@@ -145,7 +155,7 @@ class VocoderTask:
         total = torch.stack([getattr(weights, k) * v for k, v in losses.items()]).sum()
         total.backward()
         report = {f"{k}/loss": float(v.detach()) for k, v in losses.items()}
-        if weights.adversarial:
+        if weights.hears_discriminator:
             report["discriminator/loss"] = self._discriminator_gradients(rebuilt, waveform)
         return report
 
@@ -181,16 +191,15 @@ class VocoderTask:
         self, data: SpeechData, generator: np.random.Generator, clips: np.ndarray
     ) -> tuple[Segments, Tensor]:
         frames = self.recipe.data.segment_frames
-        long_enough = clips[data.frames[clips] >= frames + 2]
-        segments, waveform = data.cut_with_waveform(generator, long_enough, frames)
+        segments, waveform = data.cut_with_waveform(generator, clips, frames)
         return segments.to(self.device), waveform.to(self.device)
 
     @torch.no_grad()
     def _some_decoded(self, segments: Segments) -> Segments:
         """Replace the mels of a share of the batch by their own reconstructions."""
-        if self.autoencoder is None:
-            return segments
         share = slice(0, round(self.recipe.decoded_share * len(segments.log_mel)))
+        if self.autoencoder is None or not share.stop:
+            return segments
         true = Segments(*(x[share] for x in segments))
         log_mel = segments.log_mel.clone()
         log_mel[share] = self._as_heard(true, true.log_f0, true)
@@ -222,7 +231,11 @@ class VocoderTask:
                 self.autoencoder.encode_speaker(reference.log_mel),
             )
             decoded = self.autoencoder.decode(latent, log_f0, source.voiced)
-        return finish(decoded.float(), source.voiced, details=reference.log_mel.transpose(1, 2))
+        finished = []  # one by one, as references differ in how many frames are voiced
+        for clip, log_mel in enumerate(decoded.float()):
+            details = voiced_frames(reference.log_mel[clip], reference.voiced[clip])
+            finished.append(finish(log_mel[None], source.voiced[clip][None], details[None]))
+        return torch.cat(finished)
 
     def _rebuild(
         self, vocoder: SourceFilterVocoder, segments: Segments, waveform: Tensor
