@@ -385,12 +385,15 @@ class _Scripted:
     name = "toy"
     recipe = SimpleNamespace(run=RunConfig(), optimizer=OptimizerConfig())
 
-    def __init__(self, errors: list[float]) -> None:
+    def __init__(self, errors: list[float], stops: tuple[int, ...] = ()) -> None:
+        self.stops = stops
         self.modules = {"toy": torch.nn.Linear(1, 1), "average": torch.nn.Linear(1, 1)}
         self.optimizers = {"toy": torch.optim.SGD(self.modules["toy"].parameters())}
-        self.errors = iter([9.0, *errors])  # the first is before training
+        self.errors = iter(errors)
 
     def add_gradients(self, step: int, generator: np.random.Generator) -> dict[str, float]:
+        if step in self.stops:
+            os.kill(os.getpid(), signal.SIGTERM)
         return {"toy/loss": 1.0}
 
     def validate(self) -> dict[str, float]:
@@ -406,10 +409,32 @@ class _Scripted:
 
 def test_the_best_is_kept_and_training_stops_when_it_gets_no_better(tmp_path: Path) -> None:
     run = RunConfig(steps=20, validate_every=2, log_every=2, checkpoint_every=2, patience=3)
-    task = _Scripted([5.0, 3.0, 4.0, 3.5, 3.2, 1.0])
+    task = _Scripted([9.0, 5.0, 3.0, 4.0, 3.5, 3.2, 1.0])  # the first is before training
     fit(task, run, tmp_path)  # type: ignore[arg-type]
     assert (tmp_path / "best" / "step").read_text() == "4"
     assert (tmp_path / "step").read_text() == "10"
+    # the same command again: there is nothing left to do
+    assert fit(_Scripted([]), run, tmp_path) == {"toy": 3.2}  # type: ignore[arg-type]
+    assert (tmp_path / "step").read_text() == "10"
+
+
+def test_a_validation_that_a_stop_brought_about_decides_nothing(tmp_path: Path) -> None:
+    run = RunConfig(steps=20, validate_every=2, log_every=2, checkpoint_every=2, patience=2)
+    task = _Scripted([9.0, 5.0, 1.0], stops=(2,))
+    assert fit(task, run, tmp_path) == {"toy": 1.0}  # type: ignore[arg-type]
+    assert (tmp_path / "step").read_text() == "3"
+    assert (tmp_path / "best" / "step").read_text() == "2"
+    task = _Scripted([4.0, 6.0, 7.0])
+    assert fit(task, run, tmp_path) == {"toy": 7.0}  # type: ignore[arg-type]
+    assert (tmp_path / "step").read_text() == "8"
+    assert (tmp_path / "best" / "step").read_text() == "4"
+
+
+def test_a_run_that_is_done_tells_its_last_figures_again(tmp_path: Path) -> None:
+    run = RunConfig(steps=3, validate_every=2, log_every=2, checkpoint_every=2)
+    assert fit(_Scripted([9.0, 5.0, 4.0]), run, tmp_path) == {"toy": 4.0}  # type: ignore[arg-type]
+    assert fit(_Scripted([]), run, tmp_path) == {"toy": 4.0}  # type: ignore[arg-type]
+    assert (tmp_path / "best" / "step").read_text() == "3"
 
 
 @pytest.mark.parametrize("make_task", TASKS)
