@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from recipes.compare import find_recipes
+from recipes.compare import main as compare_recipes
 from recipes.toy.make_corpus import make_corpus
 from vc.audio import read_audio
 from vc.cli import main
 from vc.config import read_recipe
+from vc.errors import DataError
 
 ROOT = Path(__file__).parent.parent
 
@@ -82,6 +85,30 @@ def test_the_toy_recipe_runs_as_its_readme_says(
     assert (tmp_path / "runs" / "toy" / "autoencoder" / "cache" / "report.html").is_file()
     before, after = _figures(told, "reconstruction")
     assert after < 0.8 * before
+
+
+def test_comparing_goes_on_after_a_system_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = [ROOT / "recipes" / "shipped" / "autoencoder.toml", ROOT / "recipes" / "ablations"]
+    recipes = find_recipes(places)
+    assert {"autoencoder", "with_phones", "without_f0"} <= recipes.keys()
+    assert "vocoder_with_discriminator" not in recipes
+
+    def train_and_score(name: str, recipe: Path, options: object) -> Path:
+        if name == "with_phones":
+            raise DataError("no labels")
+        return Path(name)
+
+    monkeypatch.setattr("recipes.compare.train_and_score", train_and_score)
+    monkeypatch.setattr("recipes.compare.compare", lambda scores: f"{len(scores)} systems")
+    arguments = [*map(str, places), "--cache=C", "--pairs=P", "--root=R", f"-o={tmp_path}"]
+    monkeypatch.setattr("sys.argv", ["compare", *arguments])
+    assert compare_recipes() == 2
+    told = capsys.readouterr()
+    assert "with_phones: no labels" in told.err
+    assert f"{len(recipes) - 1} systems" in told.out
+    assert f"{len(recipes) - 1} systems" in (tmp_path / "table.txt").read_text()
 
 
 def _figures(told: str, name: str) -> tuple[float, float]:
