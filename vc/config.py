@@ -393,7 +393,7 @@ class RunConfig:
     seed: int = 0
     micro_batches: int = 1  # of data.batch_size clips, that one step is made of
     initial: str = ""  # checkpoint folder to start from; "" for random weights
-    fresh: tuple[str, ...] = ()  # parts of the model that start at random all the same
+    fresh: tuple[str, ...] = ()  # parts of the model that do not take its weights
     precision: Literal["float32", "bfloat16"] = "bfloat16"  # float32 all the same on CPUs without
     checkpoint_every: int = 500
     validate_every: int = 500

@@ -1,8 +1,8 @@
 """Prepared speech in memory, and the batches that are cut from it.
 
-All cached features are held in flat tensors (an hour takes 180 MB), so that drawing a batch costs
-nothing beside a training step. Everything random is drawn from a generator that the caller seeds
-by the step number: a resumed run sees the same batches.
+All cached features are held in flat tensors (an hour takes 37 MB, with its waveform 151 MB), so
+that drawing a batch costs nothing beside a training step. Everything random is drawn from a
+generator that the caller seeds by the step number: a resumed run sees the same batches.
 """
 
 from __future__ import annotations

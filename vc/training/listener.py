@@ -182,7 +182,10 @@ class ListenerTask:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Losses of the averaged weights on fixed clips of held-out speakers, nothing perturbed."""
+        """Losses of the averaged weights on fixed clips of held-out speakers.
+
+        Some pieces are rebuilt, as in training; nothing is perturbed.
+        """
         data, generator = self.validation, np.random.default_rng(0)
         several = np.array([clips[0] for clips in data.clips_of if len(clips) > 1])
         clips = several[: self.recipe.data.validation_clips]
