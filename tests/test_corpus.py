@@ -14,13 +14,12 @@ import soundfile as sf
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import make_voice
+from tests.conftest import make_voice, num_frames
 from vc.audio import Audio, active_level_db, read_audio, write_audio
 from vc.cli import main
 from vc.config import DataConfig, FeatureConfig
 from vc.corpus import feature_file, prepare, read_manifest, read_speakers
 from vc.errors import DataError
-from vc.features import num_frames
 from vc.training.data import SpeechData, load_noise
 
 FEATURES = FeatureConfig()

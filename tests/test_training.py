@@ -568,6 +568,20 @@ def test_each_thing_that_happens_to_a_recording_does_what_it_says(thing: str) ->
         assert change.std(dim=-1).max() < 1e-5  # the same all the time
 
 
+def test_validation_swaps_pitch_as_training_does(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = autoencoder_task(cache)
+    piece = task._cut(task.validation, np.random.default_rng(0), np.array([0, 1]))
+    apart = torch.tensor([[4.0], [7.0]]) - piece.median_log_f0()[:, None]  # three octaves and more
+    piece = piece._replace(log_f0=piece.log_f0 + apart)
+    given: list[torch.Tensor] = []
+    monkeypatch.setattr(task.average, "decode", lambda latent, log_f0, voiced: given.append(log_f0))
+    task._swapped(task.average.encode(piece.log_mel), piece, piece)
+    assert torch.equal(given[0], piece.log_f0_about(piece.median_log_f0().roll(1)))
+    assert (given[0] - piece.log_f0).abs().max() < 2
+
+
 def test_a_loss_of_weight_zero_is_not_computed(cache: Path) -> None:
     off = ("envelope", "ctc", "contrastive", "adversarial", "speaker", "swap_content")
     off += ("vocal_tract",)
