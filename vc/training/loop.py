@@ -133,10 +133,14 @@ def _train_step(
     task: Task, run: RunConfig, step: int, processes: Processes
 ) -> list[dict[str, float]]:
     """One update from all micro-batches; what is worth a log, of this process's own."""
+    # such as the average voice, which follows micro-batches by and by
+    buffers = [b for b in task.modules[task.name].buffers() if b.is_floating_point()]
+    before = [buffer.clone() for buffer in buffers] if processes.size > 1 else []
     reports = [
         task.add_gradients(step, _seeded(run.seed, step, number))
         for number in processes.share(run.micro_batches)
     ]
+    processes.share_moves(buffers, before)
     for optimizer in task.optimizers.values():
         processes.average_gradients(_parameters(optimizer), run.micro_batches)
     return [*reports, {"gradient/norm": update(task, step)}]
