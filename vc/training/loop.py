@@ -210,8 +210,10 @@ class _Journal:
 
     def is_impatient(self) -> bool:
         """Whether patience is at its end."""
-        errors = self._errors()
-        return 0 < self.run.patience <= len(errors) - 1 - int(np.argmin(errors or [0]))
+        if not self.run.patience:
+            return False
+        errors = self._errors() or [math.inf]
+        return self.run.patience <= len(errors) - 1 - int(np.argmin(errors))
 
     def _errors(self) -> list[float]:
         """Of all validations but those that a stop brought about.

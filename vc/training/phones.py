@@ -93,7 +93,7 @@ class PhoneLabels:
 def _read(path: Path) -> dict[str, list[str]]:
     """The symbols of each utterance by its name."""
     try:
-        rows = [parse_json(line) for line in path.read_text("utf-8").splitlines()]
+        rows = [parse_json(line) for line in path.open(encoding="utf-8")]
         return {str(row["name"]): [str(phone) for phone in row["phones"]] for row in rows}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path}: damaged; make it again by recipes/shipped/phones.py") from error
