@@ -4,8 +4,9 @@
         --cache cache --pairs recipes/shipped/development_pairs.tsv --root CORPORA --steps 3000 \
         -o runs/compared
 
-All start from random weights and share the shipped vocoder. What is trained or scored already is
-not done again, so it can be interrupted at any moment.
+All start from random weights and share the shipped vocoder, so of folders only the autoencoders'
+recipes are taken. What is trained or scored already is not done again, so it can be interrupted at
+any moment. A system that fails (`with_phones.toml` needs labels) is told of and left out.
 """
 
 from __future__ import annotations
@@ -15,21 +16,23 @@ import shutil
 import sys
 from pathlib import Path
 
-from vc.config import SHIPPED
+from vc.config import SHIPPED, read_recipe
 from vc.errors import VCError
 from vc.evaluation.results import compare
 from vc.evaluation.run import SCORES_FILE, evaluate
+from vc.safe_write import write_text
 from vc.training.run import pick_device, train
 
 ABSTRACT = {"plain.toml"}  # a base of others, not a system
 
 
 def find_recipes(places: list[Path]) -> dict[str, Path]:
-    """Recipe files by name; folders stand for all that is in them."""
+    """Recipe files of autoencoders by name; folders stand for all of these in them."""
     files = [file for p in places for file in (sorted(p.glob("*.toml")) if p.is_dir() else [p])]
-    recipes = {file.stem: file for file in files if file.name not in ABSTRACT}
+    files = [file for file in files if file.name not in ABSTRACT]
+    recipes = {f.stem: f for f in files if read_recipe(f).get("kind") == "autoencoder"}
     if not recipes:
-        raise VCError("no recipes given; name TOML files or folders of them")
+        raise VCError("no recipes of autoencoders given; name TOML files or folders of them")
     return recipes
 
 
@@ -57,19 +60,27 @@ def main() -> int:
     parser.add_argument("--device", default="auto")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
+    scores, failed = [], []
     try:
         recipes = find_recipes(options.recipes)
-        scores = []
         for number, (name, recipe) in enumerate(recipes.items(), 1):
             print(f"{number} of {len(recipes)}: {name}")
-            scores.append(train_and_score(name, recipe, options))
+            try:
+                scores.append(train_and_score(name, recipe, options))
+            except VCError as error:
+                failed.append(name)
+                print(f"compare: {name}: {error}", file=sys.stderr)
+        if not scores:
+            raise VCError("no system was scored")
         table = compare(scores)
+        write_text(options.output / "table.txt", table + "\n")
     except VCError as error:
         print(f"compare: {error}", file=sys.stderr)
         return 2
     print(table)
-    (options.output / "table.txt").write_text(table + "\n", encoding="utf-8")
-    return 0
+    if failed:
+        print(f"compare: left out, since they failed: {', '.join(failed)}", file=sys.stderr)
+    return 2 if failed else 0
 
 
 if __name__ == "__main__":

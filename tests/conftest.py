@@ -88,6 +88,11 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def num_frames(samples: int, hop_length: int) -> int:
+    """Mel frames of a clip of `samples` samples."""
+    return samples // hop_length + 1
+
+
 def hold_out_last_voice(cache: Path) -> None:
     """Make the last speaker of a prepared toy corpus the validation speaker."""
     manifest = (cache / "manifest.jsonl").read_text()

@@ -8,7 +8,7 @@ import torch
 
 from tests.conftest import make_voice
 from vc.adapt import adapt_voice
-from vc.audio import Audio, write_audio
+from vc.audio import Audio, read_audio, write_audio
 from vc.cli import main
 from vc.convert import Converter
 from vc.errors import VoiceError
@@ -71,6 +71,29 @@ def test_bad_clips_are_named_and_left_out(tiny: Converter, clips: Path, tmp_path
     assert [other.file for other in result.left_out] == [bad]
     with pytest.raises(VoiceError, match=r"bad\.wav"):
         adapt_voice(tiny, [bad])
+
+
+def test_a_clip_too_short_for_a_voice_is_left_out(
+    tiny: Converter, clips: Path, tmp_path: Path
+) -> None:
+    short = tmp_path / "short.wav"
+    write_audio(short, Audio(make_voice(150.0, seconds=0.4).astype(np.float32), 16_000))
+    result = adapt_voice(tiny, [*sorted(clips.iterdir())[:2], short])
+    assert [other.file for other in result.left_out] == [short]
+    with pytest.raises(VoiceError, match=r"short\.wav"):
+        adapt_voice(tiny, [short])
+
+
+def test_silence_is_not_counted_as_speech(tiny: Converter, clips: Path, tmp_path: Path) -> None:
+    padded = []
+    for file in sorted(clips.iterdir()):
+        spoken = read_audio(file).waveform[: 2 * 16_000]  # 6 clips of 5 s, of which 2 s are speech
+        silence = np.zeros(3 * 16_000, np.float32)
+        padded.append(tmp_path / file.name)
+        write_audio(padded[-1], Audio(np.concatenate([spoken, silence]), 16_000))
+    result = adapt_voice(tiny, padded, steps=1)
+    assert result.speech_s == pytest.approx(12.0, abs=1.0)
+    assert result.tuned_error_db is None
 
 
 def test_adapting_on_the_command_line(

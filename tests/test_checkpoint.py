@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from pathlib import Path
@@ -36,6 +37,34 @@ def test_loading_and_saving_again_changes_no_bit(tmp_path: Path) -> None:
     assert model.features == features
     for name in ("model.safetensors", "config.json"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_checkpoint_that_is_being_replaced_can_be_loaded_at_every_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = (Autoencoder(TINY_AUTOENCODER, FeatureConfig()) for _ in range(2))
+    steps: list[int] = []
+    for allowed in range(4):  # files that are written or moved before the interruption
+        folder, left = tmp_path / str(allowed), [allowed]
+        save_checkpoint(old, folder, 1, {})
+
+        def move(source: Path, target: Path, left: list[int] = left) -> None:
+            if not left[0]:
+                raise KeyboardInterrupt
+            left[0] -= 1
+            shutil.move(source, target)
+
+        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+            patch.setattr("os.replace", move)
+            patch.setattr(Path, "replace", move)
+            save_checkpoint(new, folder, 2, {})
+        steps.append(inspect_checkpoint(folder).step)
+        saved = (old, new)[steps[-1] - 1].decoder.project.weight
+        torch.testing.assert_close(
+            load_autoencoder(folder).decoder.project.weight, saved.half().float()
+        )
+    assert steps == [1, 1, 2, 2]
+    assert {file.name for file in folder.iterdir()} == {"config.json", "model.safetensors"}
 
 
 def test_a_loaded_model_decodes_bit_for_bit_what_was_saved(tmp_path: Path) -> None:
@@ -79,6 +108,8 @@ def test_damaged_weights_are_refused_at_every_cut(copy: Path) -> None:
         ({"model": {"widht": 3}}, "unknown configuration key"),
         ({"features": {"hop_length": -1}}, "hop_length"),
         ({"model": {"width": 48}}, "does not fit"),
+        ({"model": {"f0_bands": 1}}, "f0_bands"),
+        ({"features": {"n_mels": 64}}, "n_mels must be that of features, 64, not 80"),
     ],
 )
 def test_foreign_description_is_refused(copy: Path, change: dict, reason: str) -> None:

@@ -129,6 +129,17 @@ def test_prepare_then_train(corpus: Path, tmp_path: Path, capsys: pytest.Capture
     assert "did you mean 'steps'" in capsys.readouterr().err
 
 
+def test_time_that_preparing_used_up_is_told_of(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["train", "tiny", "--corpus", corpus, "-o", tmp_path, "--device", "cpu"]
+    assert run(*arguments, "--minutes", 1e-6) == 2
+    assert "took all of --minutes 1e-06" in capsys.readouterr().err
+    assert (tmp_path / "cache" / "manifest.jsonl").is_file()
+    assert run(*arguments, "--minutes", 0) == 2
+    assert "--minutes must be above 0" in capsys.readouterr().err
+
+
 def test_help_is_quick_because_nothing_heavy_is_imported() -> None:
     code = (
         "import sys, vc, vc.cli; print(sorted({'torch', 'numpy', 'soundfile'} & set(sys.modules)))"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from vc.config import (
     AutoencoderConfig,
     DataConfig,
     FeatureConfig,
+    OptimizerConfig,
     RunConfig,
     VocoderConfig,
     apply_overrides,
@@ -16,13 +18,39 @@ from vc.config import (
     to_dict,
 )
 from vc.errors import ConfigError
-from vc.training.autoencoder import AutoencoderRecipe
+from vc.training.autoencoder import AutoencoderLossConfig, AutoencoderRecipe
+from vc.training.degrade import DegradeConfig
+from vc.training.denoiser import DenoiserRecipe, NoiseConfig
+from vc.training.listener import ListenerRecipe
+from vc.training.masked import MaskedRecipe
+from vc.training.perturb import PerturbConfig
+from vc.training.rooms import RoomConfig
+from vc.training.speaker import SpeakerRecipe
+from vc.training.vocoder import VocoderLossConfig, VocoderRecipe
 
 
 def test_round_trip_through_plain_values() -> None:
     recipe = from_dict(AutoencoderRecipe, {"autoencoder": {"width": 64}, "run": {"steps": 7}})
     assert recipe.autoencoder.width == 64
     assert from_dict(AutoencoderRecipe, to_dict(recipe)) == recipe
+
+
+@pytest.mark.parametrize(
+    ("recipe", "section", "key", "value"),
+    [
+        (ListenerRecipe, "perturb", "equalizer", 0.2),
+        (ListenerRecipe, "phone_perturb", "mask_frames", 6),
+        (DenoiserRecipe, "data", "batch_size", 8),
+        (MaskedRecipe, "data", "min_clip_s", 2.0),
+        (SpeakerRecipe, "degrade", "room", 0.3),
+    ],
+)
+def test_one_key_of_a_section_leaves_the_others_as_the_recipe_has_them(
+    recipe: type, section: str, key: str, value: object
+) -> None:
+    changed = from_dict(recipe, {section: {key: value}})
+    whole = recipe()
+    assert changed == replace(whole, **{section: replace(getattr(whole, section), **{key: value})})
 
 
 def test_unknown_key_is_an_error_that_names_the_nearest() -> None:
@@ -46,7 +74,36 @@ def test_unknown_key_is_an_error_that_names_the_nearest() -> None:
         (VocoderConfig, {"filter_hop": 100}),
         (DataConfig, {"corpus_weights": {"a": "heavy"}}),
         (DataConfig, {"batch_size": 0}),
+        (DataConfig, {"validation_clips": 0}),
+        (DataConfig, {"corpus_weights": {"a": -1.0}}),
+        (AutoencoderConfig, {"f0_bands": 1}),
+        (AutoencoderRecipe, {"autoencoder": {"n_mels": 64}}),
+        (VocoderRecipe, {"vocoder": {"sample_rate": 8_000}}),
+        (VocoderRecipe, {"vocoder": {"hop_length": 512}}),
+        (VocoderRecipe, {"vocoder": {"n_fft": 2048}}),
+        (DenoiserRecipe, {"denoiser": {"n_mels": 64}}),
+        (ListenerRecipe, {"features": {"n_mels": 64}}),
+        (OptimizerConfig, {"learning_rate": -1e-3}),
+        (OptimizerConfig, {"clip_norm": 0.0}),
+        (OptimizerConfig, {"ema_decay": 1.5}),
         (RunConfig, {"steps": 0}),
+        (RunConfig, {"validate_every": 0}),
+        (RunConfig, {"log_every": 0}),
+        (RunConfig, {"checkpoint_every": 0}),
+        (RunConfig, {"seed": -1}),
+        (PerturbConfig, {"noise_snr_db": [5.0]}),
+        (PerturbConfig, {"noise_snr_db": [30.0, 5.0]}),
+        (PerturbConfig, {"resize": float("nan")}),
+        (PerturbConfig, {"mask_frames": 0}),
+        (DegradeConfig, {"hum": 1.5}),
+        (NoiseConfig, {"room_share": -0.1}),
+        (RoomConfig, {"reverberation_s": [0.0, 1.0]}),
+        (AutoencoderLossConfig, {"speaker": -0.1}),
+        (AutoencoderLossConfig, {"swap_from": 1.5}),
+        (AutoencoderRecipe, {"data": {"batch_size": 1}}),
+        (VocoderLossConfig, {"mel": -1.0}),
+        (VocoderRecipe, {"decoded_share": 2.0}),
+        (VocoderRecipe, {"converted": 1, "data": {"batch_size": 1}}),
         (AutoencoderRecipe, {"run": 3}),
     ],
 )

@@ -14,14 +14,13 @@ import soundfile as sf
 import torch
 from safetensors.torch import load_file
 
-from tests.conftest import make_voice
+from tests.conftest import make_voice, num_frames
 from vc.audio import Audio, active_level_db, read_audio, write_audio
 from vc.cli import main
 from vc.config import DataConfig, FeatureConfig
 from vc.corpus import feature_file, prepare, read_manifest, read_speakers
 from vc.errors import DataError
-from vc.features import num_frames
-from vc.training.data import SpeechData
+from vc.training.data import SpeechData, load_noise
 
 FEATURES = FeatureConfig()
 
@@ -248,6 +247,18 @@ def test_the_waveform_of_a_short_clip_is_repeated_with_its_frames(cache: Path) -
     assert torch.equal(segments.log_mel[..., :whole], segments.log_mel[..., whole:])
     assert waveform.shape[-1] == 2 * whole * FEATURES.hop_length
     assert torch.equal(*waveform.chunk(2, dim=-1))
+
+
+def test_only_a_cache_without_noise_has_no_noise(cache: Path, tmp_path: Path) -> None:
+    assert load_noise(cache, FEATURES, DataConfig()) is None
+    shutil.copytree(cache, tmp_path / "cache")
+    manifest = tmp_path / "cache" / "manifest.jsonl"
+    manifest.write_text(manifest.read_text().replace('"train"', '"noise"'))
+    noise = load_noise(tmp_path / "cache", FEATURES, DataConfig())
+    assert noise is not None
+    feature_file(tmp_path / "cache", noise.utterances[0].name).write_bytes(b"damaged")
+    with pytest.raises(DataError, match="missing or damaged"):
+        load_noise(tmp_path / "cache", FEATURES, DataConfig())
 
 
 def test_partner_is_another_clip_of_the_same_speaker(cache: Path) -> None:

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.conftest import make_voice
+from tests.conftest import make_voice, num_frames
 from vc.config import FeatureConfig
-from vc.features import LogMel, mel_filterbank, num_frames
+from vc.features import LogMel, mel_filterbank
 
 
 @pytest.mark.parametrize(

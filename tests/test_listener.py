@@ -15,7 +15,7 @@ from tests.conftest import TINY_AUTOENCODER, hold_out_last_voice
 from vc.checkpoint import load_listener, save_checkpoint
 from vc.config import DataConfig, FeatureConfig, ListenerConfig, OptimizerConfig, RunConfig
 from vc.corpus import prepare
-from vc.errors import ConfigError
+from vc.errors import ConfigError, DataError
 from vc.losses import mistaken_phones_loss, mistaken_voice_loss, pairing_loss
 from vc.model.autoencoder import Autoencoder
 from vc.model.listener import Listener
@@ -69,6 +69,16 @@ def test_the_microphone_is_not_heard(listener: Path) -> None:
     hear = load_listener(listener).hear_speaker
     torch.testing.assert_close(hear(speech + microphone), hear(speech), atol=1e-4, rtol=0)
     assert (hear(speech.flip(1)) - hear(speech)).abs().max() > 1e-2
+
+
+def test_labels_that_cannot_be_used_are_refused(cache: Path, tmp_path: Path) -> None:
+    data = SpeechData(cache, "train", FeatureConfig(), DATA)
+    (tmp_path / "phones.jsonl").write_text('{"name": "a", "phones": ["b"]}\n{"name": "c", "ph')
+    with pytest.raises(DataError, match=r"phones\.jsonl: damaged"):
+        PhoneLabels(tmp_path, data)
+    (tmp_path / "phones.jsonl").write_text('{"name": "of another cache", "phones": ["b"]}\n')
+    with pytest.raises(DataError, match=r"phones\.jsonl: fits no clip"):
+        PhoneLabels(tmp_path, data).draw(np.random.default_rng(0))
 
 
 def test_phones_are_labels_of_nearly_whole_clips(cache: Path) -> None:

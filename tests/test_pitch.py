@@ -3,9 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.conftest import make_voice
+from tests.conftest import make_voice, num_frames
 from vc.config import FeatureConfig
-from vc.features import num_frames
 from vc.pitch import (
     PitchRange,
     estimate_f0,

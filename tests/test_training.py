@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -178,7 +179,7 @@ def test_two_processes_take_the_steps_that_one_takes(
     settings = ["run.steps=2", "run.micro_batches=4", "run.precision=float32"]
     settings += ["data.batch_size=2", "data.segment_frames=32", "optimizer.warmup_steps=1"]
     if recipe == "tiny":
-        settings += ["loss.swap_from=0.25", "perturb.new_voices=0.15"]
+        settings += ["loss.swap_from=0.25", "perturb.new_voices=0.15", "autoencoder.emphasis=0.3"]
     changes = [part for change in settings for part in ("--set", change)]
     for name, launcher in (
         ("one", [sys.executable, "-m"]),
@@ -199,6 +200,9 @@ def test_two_processes_take_the_steps_that_one_takes(
         for x in (one, two)
     )
     assert (ours - theirs).norm() < 1e-4 * ours.norm()
+    if recipe == "tiny":  # which follows one micro-batch after the other, or two at once
+        followed, shared = (x["module/autoencoder/average_voice"] for x in (one, two))
+        assert (followed - shared).norm() < 0.05 * followed.norm()
     logs = [(tmp_path / name / LOG_FILE).read_text().splitlines() for name in ("one", "two")]
     assert len(logs[0]) == len(logs[1])
 
@@ -273,6 +277,56 @@ def test_vocoder_learns_from_decoded_mels_conversions_and_a_discriminator(
     assert not any(p.requires_grad for p in task.autoencoder.parameters())  # type: ignore[union-attr]
 
 
+def test_a_vocoder_is_given_whole_batches_of_clips_that_are_long_enough(
+    cache: Path, tmp_path: Path
+) -> None:
+    recipe = VocoderRecipe(vocoder=TINY_VOCODER, data=replace(DATA, segment_frames=160), run=RUN)
+    with pytest.raises(DataError, match=r"no train clips of at least 2\.592 s"):
+        VocoderTask(recipe, cache, CPU)
+    shutil.copytree(cache, tmp_path / "cache")
+    rows = [json.loads(line) for line in (cache / "manifest.jsonl").read_text().splitlines()]
+    rows = [row | {"seconds": 0.5} if n % 3 else row for n, row in enumerate(rows)]
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "cache" / "manifest.jsonl").write_text(text)
+    recipe = replace(recipe, data=replace(DATA, min_clip_s=0.0))
+    task = VocoderTask(recipe, tmp_path / "cache", CPU)
+    assert all(u.seconds > 0.5 for u in task.train_data.utterances)
+    generator = np.random.default_rng(0)
+    clips = task.train_data.draw_clips(generator, 4)
+    assert len(task._cut(task.train_data, generator, clips)[1]) == 4
+
+
+@pytest.mark.parametrize("loss", ["adversarial", "feature_matching", "conversion_adversarial"])
+def test_a_discriminator_learns_whichever_loss_listens_to_it(cache: Path, loss: str) -> None:
+    task = vocoder_task(cache)
+    assert "discriminator/loss" not in one_step(task, 0)
+    task.recipe = replace(task.recipe, loss=VocoderLossConfig(**{loss: 1.0}))
+    before = [p.clone() for p in task.discriminator.parameters()]
+    assert "discriminator/loss" in one_step(task, 1)
+    after = task.discriminator.parameters()
+    assert not all(torch.equal(a, b) for a, b in zip(after, before, strict=True))
+
+
+def test_a_vocoder_hears_details_of_voiced_frames_only(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    save_checkpoint(Autoencoder(TINY_AUTOENCODER, FeatureConfig()), tmp_path, 0, {})
+    recipe = VocoderRecipe(vocoder=TINY_VOCODER, data=DATA, run=RUN, autoencoder=str(tmp_path))
+    task = VocoderTask(recipe, cache, CPU)
+    source, _ = task._cut(task.train_data, np.random.default_rng(0), np.array([0, 1]))
+    source.voiced[0, :20], source.voiced[1, :5] = 0, 0
+    lent: list[int] = []
+
+    def finish(log_mel: torch.Tensor, voiced: torch.Tensor, details: torch.Tensor) -> torch.Tensor:
+        lent.append(details.shape[1])
+        return log_mel
+
+    monkeypatch.setattr("vc.training.vocoder.finish", finish)
+    assert task._as_heard(source, source.log_f0, source).shape == source.log_mel.shape
+    assert lent == source.voiced.sum(dim=1).int().tolist()
+
+
 def test_parts_named_fresh_start_anew_and_may_change_their_size(
     cache: Path, tmp_path: Path
 ) -> None:
@@ -291,6 +345,23 @@ def test_parts_named_fresh_start_anew_and_may_change_their_size(
         task("content_encoder")
     with pytest.raises(ConfigError, match="no part 'content'"):
         task("content")
+
+
+def test_features_of_recipe_cache_and_checkpoints_must_be_the_same(
+    cache: Path, tmp_path: Path
+) -> None:
+    other = FeatureConfig(f_max=7_000.0)
+    with pytest.raises(DataError, match=r"features\.f_max = 8000\.0, not 7000\.0"):
+        VocoderTask(VocoderRecipe(features=other, vocoder=TINY_VOCODER, data=DATA), cache, CPU)
+    save_checkpoint(Autoencoder(TINY_AUTOENCODER, other), tmp_path, 0, {})
+    run = replace(RUN, initial=str(tmp_path))
+    with pytest.raises(ConfigError, match=r"run\.initial: was trained on other features"):
+        AutoencoderTask(AutoencoderRecipe(autoencoder=TINY_AUTOENCODER, run=run), cache, CPU)
+    with pytest.raises(ConfigError, match=f"{tmp_path}: was trained on other features"):
+        ContentTask(ContentRecipe(autoencoder=str(tmp_path), data=DATA), cache, CPU)
+    recipe = VocoderRecipe(vocoder=TINY_VOCODER, autoencoder=str(tmp_path), data=DATA)
+    with pytest.raises(ConfigError, match=f"{tmp_path}: was trained on other features"):
+        VocoderTask(recipe, cache, CPU)
 
 
 def test_new_voices_are_not_taken_for_their_speakers(cache: Path) -> None:
@@ -317,12 +388,15 @@ class _Scripted:
     name = "toy"
     recipe = SimpleNamespace(run=RunConfig(), optimizer=OptimizerConfig())
 
-    def __init__(self, errors: list[float]) -> None:
+    def __init__(self, errors: list[float], stops: tuple[int, ...] = ()) -> None:
+        self.stops = stops
         self.modules = {"toy": torch.nn.Linear(1, 1), "average": torch.nn.Linear(1, 1)}
         self.optimizers = {"toy": torch.optim.SGD(self.modules["toy"].parameters())}
-        self.errors = iter([9.0, *errors])  # the first is before training
+        self.errors = iter(errors)
 
     def add_gradients(self, step: int, generator: np.random.Generator) -> dict[str, float]:
+        if step in self.stops:
+            os.kill(os.getpid(), signal.SIGTERM)
         return {"toy/loss": 1.0}
 
     def validate(self) -> dict[str, float]:
@@ -338,10 +412,32 @@ class _Scripted:
 
 def test_the_best_is_kept_and_training_stops_when_it_gets_no_better(tmp_path: Path) -> None:
     run = RunConfig(steps=20, validate_every=2, log_every=2, checkpoint_every=2, patience=3)
-    task = _Scripted([5.0, 3.0, 4.0, 3.5, 3.2, 1.0])
+    task = _Scripted([9.0, 5.0, 3.0, 4.0, 3.5, 3.2, 1.0])  # the first is before training
     fit(task, run, tmp_path)  # type: ignore[arg-type]
     assert (tmp_path / "best" / "step").read_text() == "4"
     assert (tmp_path / "step").read_text() == "10"
+    # the same command again: there is nothing left to do
+    assert fit(_Scripted([]), run, tmp_path) == {"toy": 3.2}  # type: ignore[arg-type]
+    assert (tmp_path / "step").read_text() == "10"
+
+
+def test_a_validation_that_a_stop_brought_about_decides_nothing(tmp_path: Path) -> None:
+    run = RunConfig(steps=20, validate_every=2, log_every=2, checkpoint_every=2, patience=2)
+    task = _Scripted([9.0, 5.0, 1.0], stops=(2,))
+    assert fit(task, run, tmp_path) == {"toy": 1.0}  # type: ignore[arg-type]
+    assert (tmp_path / "step").read_text() == "3"
+    assert (tmp_path / "best" / "step").read_text() == "2"
+    task = _Scripted([4.0, 6.0, 7.0])
+    assert fit(task, run, tmp_path) == {"toy": 7.0}  # type: ignore[arg-type]
+    assert (tmp_path / "step").read_text() == "8"
+    assert (tmp_path / "best" / "step").read_text() == "4"
+
+
+def test_a_run_that_is_done_tells_its_last_figures_again(tmp_path: Path) -> None:
+    run = RunConfig(steps=3, validate_every=2, log_every=2, checkpoint_every=2)
+    assert fit(_Scripted([9.0, 5.0, 4.0]), run, tmp_path) == {"toy": 4.0}  # type: ignore[arg-type]
+    assert fit(_Scripted([]), run, tmp_path) == {"toy": 4.0}  # type: ignore[arg-type]
+    assert (tmp_path / "best" / "step").read_text() == "3"
 
 
 @pytest.mark.parametrize("make_task", TASKS)
@@ -473,6 +569,20 @@ def test_each_thing_that_happens_to_a_recording_does_what_it_says(thing: str) ->
         assert high < -2.0 and change[:, 20:30].abs().max() < 0.01
     if thing == "colour":
         assert change.std(dim=-1).max() < 1e-5  # the same all the time
+
+
+def test_validation_swaps_pitch_as_training_does(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = autoencoder_task(cache)
+    piece = task._cut(task.validation, np.random.default_rng(0), np.array([0, 1]))
+    apart = torch.tensor([[4.0], [7.0]]) - piece.median_log_f0()[:, None]  # three octaves and more
+    piece = piece._replace(log_f0=piece.log_f0 + apart)
+    given: list[torch.Tensor] = []
+    monkeypatch.setattr(task.average, "decode", lambda latent, log_f0, voiced: given.append(log_f0))
+    task._swapped(task.average.encode(piece.log_mel), piece, piece)
+    assert torch.equal(given[0], piece.log_f0_about(piece.median_log_f0().roll(1)))
+    assert (given[0] - piece.log_f0).abs().max() < 2
 
 
 def test_a_loss_of_weight_zero_is_not_computed(cache: Path) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vc.audio import Audio, check_speech, read_audio
+from vc.audio import MIN_REFERENCE_S, Audio, check_speech, read_audio, trim_silence
 from vc.convert import Converter, moved_f0
 from vc.errors import AudioError, CheckpointError, VoiceError
 from vc.layouts import LeftOut
@@ -47,7 +47,7 @@ class Adaptation:
     average_error_db: float | None  # of held-out clips brought back with the average embedding
     tuned_error_db: float | None  # the same with the tuned one; None: too little speech to tune
     clips: int
-    speech_s: float
+    speech_s: float  # of the clips, without silence at their ends
     left_out: list[LeftOut]
 
 
@@ -88,18 +88,18 @@ def adapt_voice(
     for file in files:
         try:
             audio = read_audio(file)
-            check_speech(audio, str(file))
+            check_speech(audio, str(file), MIN_REFERENCE_S)
             heard.append(audio)
         except AudioError as error:
             left_out.append(LeftOut(file, str(error)))
     if not heard:
         raise VoiceError(left_out[0].reason if left_out else "no clip of the voice was given")
     everything = converter.voice(heard, name)
-    speech_s = sum(audio.duration_s for audio in heard)
+    speech_s = sum(map(_speech_s, heard))
     found = Adaptation(everything, False, None, None, len(heard), speech_s, left_out)
     held_out, kept = heard[_HELD_OUT - 1 :: _HELD_OUT], list(heard)
     del kept[_HELD_OUT - 1 :: _HELD_OUT]
-    if not held_out or sum(audio.duration_s for audio in kept) < MIN_TUNING_S:
+    if not held_out or sum(map(_speech_s, kept)) < MIN_TUNING_S:
         progress(1.0)
         return found
     clips, others = [], _other_voices(converter, seed)
@@ -115,6 +115,11 @@ def adapt_voice(
     if errors[1] >= errors[0]:
         return found
     return replace(found, voice=replace(everything, speaker_embedding=tuned.cpu()), is_tuned=True)
+
+
+def _speech_s(audio: Audio) -> float:
+    """Seconds of a clip between leading and trailing silence."""
+    return len(trim_silence(audio.waveform, audio.sample_rate, margin_s=0.0)) / audio.sample_rate
 
 
 def _other_voices(converter: Converter, seed: int) -> list[Voice]:

@@ -6,6 +6,7 @@ is ever unpickled; weights are checked against the hash that was written with th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable
@@ -28,9 +29,10 @@ from vc.config import (
     UnitConfig,
     VocoderConfig,
     from_dict,
+    require_fit,
     to_dict,
 )
-from vc.errors import CheckpointError, ConfigError
+from vc.errors import CheckpointError, ConfigError, DataError
 from vc.json_text import parse_json
 from vc.model.autoencoder import Autoencoder
 from vc.model.denoiser import Denoiser
@@ -42,6 +44,7 @@ from vc.vocoder.source_filter import SourceFilterVocoder
 
 FORMAT_VERSION = 1
 WEIGHTS_FILE, CONFIG_FILE = "model.safetensors", "config.json"
+_NEXT_WEIGHTS_FILE = "model.next.safetensors"
 
 C = TypeVar(
     "C",
@@ -85,7 +88,7 @@ def save_checkpoint(
     step: int,
     metrics: dict[str, float],
 ) -> None:
-    """Write a network's folder, each file whole or not at all.
+    """Write a network's folder, whole or not at all.
 
     Weights are stored in half precision; loading them and saving again changes nothing.
 
@@ -110,8 +113,13 @@ def save_checkpoint(
         "metrics": metrics,
         "sha256": hashlib.sha256(data).hexdigest(),
     }
-    write_bytes(folder / WEIGHTS_FILE, data)
+    # the weights lie beside the old ones until the description that fits them is there
+    write_bytes(folder / _NEXT_WEIGHTS_FILE, data)
     write_bytes(folder / CONFIG_FILE, (json.dumps(description, indent=2) + "\n").encode())
+    try:
+        (folder / _NEXT_WEIGHTS_FILE).replace(folder / WEIGHTS_FILE)
+    except OSError as error:
+        raise DataError(f"{folder / WEIGHTS_FILE}: cannot be written ({error.strerror})") from error
 
 
 def weights_sha256(module: nn.Module) -> str:
@@ -209,20 +217,34 @@ def _inspect_kind(folder: Path, kind: Kind) -> CheckpointInfo:
 
 def _model_config(cls: type[C], info: CheckpointInfo) -> C:
     try:
-        return from_dict(cls, info.model, "model")
+        config = from_dict(cls, info.model, "model")
+        require_fit(config, "model", info.features)
+        return config
     except ConfigError as error:
         raise CheckpointError(f"{info.folder / CONFIG_FILE}: {error}") from error
 
 
-def _with_weights(make: Callable[[], M], info: CheckpointInfo) -> M:
-    """The network that `make` builds, which is built only when its size is known to be right."""
-    path = info.folder / WEIGHTS_FILE
+def _read_weights(info: CheckpointInfo) -> bytes:
+    """The weights that a description is of."""
+    path, following = info.folder / WEIGHTS_FILE, info.folder / _NEXT_WEIGHTS_FILE
+    if following.is_file():  # whoever wrote them was interrupted, perhaps after the description
+        with contextlib.suppress(OSError):
+            data = following.read_bytes()
+            if hashlib.sha256(data).hexdigest() == info.sha256:
+                return data
     try:
         data = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from error
     if hashlib.sha256(data).hexdigest() != info.sha256:
         raise CheckpointError(f"{path}: damaged (its hash is not the recorded one); copy it again")
+    return data
+
+
+def _with_weights(make: Callable[[], M], info: CheckpointInfo) -> M:
+    """The network that `make` builds, which is built only when its size is known to be right."""
+    path = info.folder / WEIGHTS_FILE
+    data = _read_weights(info)
     try:
         weights = load(data)
         with torch.device("meta"):  # takes no memory

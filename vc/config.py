@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import types
 import typing
@@ -36,6 +37,40 @@ def _require_sizes(config: Any, section: str, largest: int, *names: str, least: 
             least <= getattr(config, name) <= largest,
             f"{section}: {name} must be in {least}..{largest}",
         )
+
+
+def require_not_negative(config: Any, section: str, *names: str) -> None:
+    """Refuse a configuration with a figure below 0, or none at all, among these fields.
+
+    Raises:
+        ConfigError: which of the section's fields it is.
+    """
+    for name in names:
+        value = getattr(config, name)
+        _require(0 <= value < math.inf, f"{section}: {name} must be a number from 0 on")
+
+
+def require_shares(config: Any, section: str, *names: str) -> None:
+    """Refuse a configuration with a share or probability beyond 0..1 among these fields.
+
+    Raises:
+        ConfigError: which of the section's fields it is.
+    """
+    for name in names:
+        _require(0 <= getattr(config, name) <= 1, f"{section}: {name} must be in 0..1")
+
+
+def require_interval(config: Any, section: str, name: str, least: float = -1_000.0) -> None:
+    """Refuse a configuration where this field is not a lowest and a highest figure.
+
+    Raises:
+        ConfigError: the field is not two figures from `least` to 1000 in order.
+    """
+    limits = getattr(config, name)
+    _require(
+        len(limits) == 2 and least <= limits[0] <= limits[1] <= 1_000,
+        f"{section}: {name} must be a lowest and a highest figure, from {least:g} to 1000",
+    )
 
 
 _WIDEST, _DEEPEST = 16_384, 256  # channels of a layer, layers
@@ -120,8 +155,9 @@ class AutoencoderConfig:
     residual: float = 0.0  # share of what is missing from the rebuilt source, to add to them
 
     def __post_init__(self) -> None:
-        widths = ("width", "content_dim", "speaker_width", "speaker_dim", "f0_bands")
+        widths = ("width", "content_dim", "speaker_width", "speaker_dim")
         _require_sizes(self, "autoencoder", _WIDEST, *widths)
+        _require_sizes(self, "autoencoder", _WIDEST, "f0_bands", least=2)
         _require_sizes(self, "autoencoder", _WIDEST, "tract_width", least=0)
         depths = ("content_blocks", "speaker_blocks", "decoder_blocks", "tract_blocks")
         _require_sizes(self, "autoencoder", _DEEPEST, *depths, least=0)
@@ -160,8 +196,7 @@ class AutoencoderConfig:
             self.bottleneck != "one_hot" or self.content_dim >= 2,
             "autoencoder: the one_hot bottleneck needs content_dim >= 2, its classes",
         )
-        for name in ("emphasis", "closed_loop", "residual"):
-            _require(0 <= getattr(self, name) <= 1, f"autoencoder: {name} must be in 0..1")
+        require_shares(self, "autoencoder", "emphasis", "closed_loop", "residual")
         _require(self.one_hot_temperature > 0, "autoencoder: one_hot_temperature must be positive")
 
     @property
@@ -189,8 +224,8 @@ class VocoderConfig:
     clarity_hz: float = 4_000.0
     clarity_noise_db: float = 0.0
     clarity_pulse_db: float = 0.0
-    # of decoded mels: voiced frames have no noise below this, and of what a correction would give
-    # back, so much is given below and above it (the latter two not while training)
+    # of mels that are said to be decoded, which no training says of its own: voiced frames have no
+    # noise below this, and of what a correction would give back, so much is given below and above
     breath_from_hz: float = 0.0
     correction_below: float = 1.0
     correction_above: float = 1.0
@@ -325,6 +360,10 @@ class DataConfig:
     def __post_init__(self) -> None:
         _require(self.segment_frames >= 16, "data: segment_frames must be at least 16")
         _require(self.batch_size >= 1, "data: batch_size must be at least 1")
+        _require(self.validation_clips >= 1, "data: validation_clips must be at least 1")
+        require_not_negative(self, "data", "min_clip_s")
+        for corpus, weight in self.corpus_weights.items():
+            _require(0 <= weight < math.inf, f"data: corpus_weights.{corpus} must not be negative")
 
 
 @dataclass(frozen=True)
@@ -339,6 +378,12 @@ class OptimizerConfig:
     clip_norm: float = 1.0
     ema_decay: float = 0.999
 
+    def __post_init__(self) -> None:
+        rates = ("learning_rate", "final_learning_rate", "discriminator_rate")
+        require_not_negative(self, "optimizer", *rates, "warmup_steps", "weight_decay")
+        _require(self.clip_norm > 0, "optimizer: clip_norm must be above 0")
+        require_shares(self, "optimizer", "ema_decay")
+
 
 @dataclass(frozen=True)
 class RunConfig:
@@ -348,7 +393,7 @@ class RunConfig:
     seed: int = 0
     micro_batches: int = 1  # of data.batch_size clips, that one step is made of
     initial: str = ""  # checkpoint folder to start from; "" for random weights
-    fresh: tuple[str, ...] = ()  # parts of the model that start at random all the same
+    fresh: tuple[str, ...] = ()  # parts of the model that do not take its weights
     precision: Literal["float32", "bfloat16"] = "bfloat16"  # float32 all the same on CPUs without
     checkpoint_every: int = 500
     validate_every: int = 500
@@ -357,18 +402,47 @@ class RunConfig:
     tensorboard: bool = False  # write losses, pictures and sounds for TensorBoard (extra `train`)
 
     def __post_init__(self) -> None:
-        _require(self.steps >= 1, "run: steps must be at least 1")
-        _require(self.micro_batches >= 1, "run: micro_batches must be at least 1")
-        _require(self.patience >= 0, "run: patience must not be negative")
+        counts = ("steps", "micro_batches", "checkpoint_every", "validate_every", "log_every")
+        for name in counts:
+            _require(getattr(self, name) >= 1, f"run: {name} must be at least 1")
+        require_not_negative(self, "run", "seed", "patience")
 
 
-def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
+def require_fit(config: Any, section: str, features: FeatureConfig) -> None:
+    """Refuse the sizes of a network that repeat those of its features, but differ.
+
+    Args:
+        config: the network's.
+        section: what to call it in the message.
+        features: what its mels are.
+
+    Raises:
+        ConfigError: a size is not that of the features, or the filters of a vocoder do not lie on
+            bins of the mel's transform.
+    """
+    for name in ("n_mels", "sample_rate", "hop_length"):
+        size, wanted = getattr(config, name, None), getattr(features, name)
+        _require(
+            size in (None, wanted),
+            f"{section}: {name} must be that of features, {wanted}, not {size}",
+        )
+    if isinstance(config, VocoderConfig):
+        _require(
+            features.n_fft % config.n_fft == 0,
+            f"{section}: n_fft must divide that of features, {features.n_fft}",
+        )
+
+
+def from_dict(
+    cls: type[T], values: dict[str, Any], where: str = "", defaults: T | None = None
+) -> T:
     """Build dataclass `cls` from plain values, strictly.
 
     Args:
         cls: a dataclass type; nested dataclass fields take nested dictionaries.
         values: as read from TOML or JSON.
         where: dotted place inside the whole configuration, for messages.
+        defaults: what holds where `values` says nothing; the class's own defaults if None.
 
     Raises:
         ConfigError: an unknown key (the nearest valid one is named), a wrong type, or a value
@@ -377,7 +451,7 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
     if not isinstance(values, dict):
         raise ConfigError(f"{where or cls.__name__!r} must be a section, not {_shown(values)}")
     hints = _hints(typing.cast(type, cls))
-    known = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     arguments: dict[str, Any] = {}
     for key, value in values.items():
         place = f"{where}.{key}" if where else key
@@ -385,11 +459,21 @@ def from_dict(cls: type[T], values: dict[str, Any], where: str = "") -> T:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean '{close[0]}'?" if close else f"; known: {sorted(known)}"
             raise ConfigError(f"unknown configuration key {place!r}{hint}")
-        arguments[key] = _checked(hints[key], value, place)
+        default = _default(known[key]) if defaults is None else getattr(defaults, key)
+        arguments[key] = _checked(hints[key], value, place, default)
     try:
+        if defaults is not None:
+            return dataclasses.replace(defaults, **arguments)  # type: ignore[type-var]
         return cls(**arguments)
     except TypeError as error:
         raise ConfigError(f"configuration {where or cls.__name__}: {error}") from error
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    """What a field holds that is not given; None if it must be."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return None if field.default is dataclasses.MISSING else field.default
 
 
 @lru_cache(maxsize=64)
@@ -406,13 +490,14 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 
-def _checked(hint: Any, value: Any, place: str) -> Any:
+def _checked(hint: Any, value: Any, place: str, default: Any = None) -> Any:
+    """A value of the type that `hint` says; a section lies upon its `default`, if it has one."""
     if hint is Any:
         return value
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, dict):
             raise ConfigError(f"{place!r} must be a section, not {_shown(value)}")
-        return from_dict(typing.cast(type, hint), value, place)
+        return from_dict(typing.cast(type, hint), value, place, default)
     origin = typing.get_origin(hint)
     if origin is Literal:
         if value not in typing.get_args(hint):
@@ -424,7 +509,7 @@ def _checked(hint: Any, value: Any, place: str) -> Any:
         if value is None and type(None) in typing.get_args(hint):
             return None
         (hint,) = (a for a in typing.get_args(hint) if a is not type(None))
-        return _checked(hint, value, place)
+        return _checked(hint, value, place, default)
     if origin is dict:
         if not isinstance(value, dict):
             raise ConfigError(f"{place!r} must be a section, not {_shown(value)}")

@@ -88,8 +88,3 @@ def between_bands(centres: Tensor, places: Tensor) -> Tensor:
         weights.scatter_(1, above[:, None], share[:, None])
         weights.scatter_(1, above[:, None] - 1, 1 - share[:, None])
     return weights
-
-
-def num_frames(samples: int, hop_length: int) -> int:
-    """Mel frames of a clip of `samples` samples."""
-    return samples // hop_length + 1

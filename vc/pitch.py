@@ -116,8 +116,8 @@ def _candidates(windows: Tensor, clip_peak: Tensor, config: FeatureConfig) -> Ca
     f0 = (1 / periods).masked_fill(none, 0.0)
     outer = windows.shape[-1] // 4
     loudness = windows[..., outer:-outer].abs().amax(dim=-1) / clip_peak.clamp(min=1e-5)
-    quietness = loudness / _SILENCE_THRESHOLD * (1 + _VOICING_THRESHOLD)
-    unvoiced = _VOICING_THRESHOLD + (2 - quietness).clamp(min=0.0)[..., None]  # (B, steps, 1)
+    above_silence = loudness / _SILENCE_THRESHOLD * (1 + _VOICING_THRESHOLD)
+    unvoiced = _VOICING_THRESHOLD + (2 - above_silence).clamp(min=0.0)[..., None]  # (B, steps, 1)
     f0 = torch.cat([torch.zeros_like(unvoiced), f0], dim=-1)
     return Candidates(f0, torch.cat([unvoiced, strength], dim=-1))
 

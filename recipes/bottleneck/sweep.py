@@ -26,14 +26,14 @@ from recipes.bottleneck.pca import LEVELS, Mel, Pca, round_to_levels
 from recipes.bottleneck.report import LONG, picture, table
 from recipes.bottleneck.sizes import SIZES, Errors, Row, Size
 from vc.checkpoint import inspect_checkpoint, load_autoencoder
-from vc.config import DataConfig, FeatureConfig, apply_overrides, from_dict, read_recipe
+from vc.config import DataConfig, FeatureConfig, apply_overrides, from_dict, read_recipe, to_dict
 from vc.corpus import MANIFEST, read_manifest
 from vc.errors import DataError, VCError
 from vc.evaluation.judges import require
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.safe_write import make_folder, write_bytes, write_text
 from vc.training.autoencoder import AutoencoderRecipe
-from vc.training.data import SpeechData
+from vc.training.data import FEATURES_FILE, SpeechData, read_features
 from vc.training.run import pick_device, train
 
 RECIPE = Path(__file__).with_name("plain.toml")
@@ -78,6 +78,7 @@ def take_part(cache: Path, folder: Path, clips: int) -> Path:
     chosen = training[:: max(1, len(training) // clips)]
     chosen += [u for u in utterances if u.split == "validation"]
     make_folder(folder)
+    write_text(folder / FEATURES_FILE, json.dumps(to_dict(read_features(cache))))
     write_text(folder / MANIFEST, "".join(json.dumps(asdict(u)) + "\n" for u in chosen))
     link = folder / "features"
     if link.is_symlink() and link.resolve() != (cache / "features").resolve():

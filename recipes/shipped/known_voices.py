@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 from tqdm import tqdm
 
 import vc
@@ -27,6 +27,7 @@ from vc.corpus import feature_file, read_manifest
 from vc.model.details import MAX_FRAMES, voiced_frames
 from vc.model.speaker_encoder import average_embeddings
 from vc.pitch import pitch_range
+from vc.safe_write import write_bytes
 from vc.voice import Voice
 from vc.voice_prior import PRIOR_FILE, fit_prior, save_prior, voice_vector
 
@@ -92,7 +93,7 @@ def write_map(path: Path, vectors: np.ndarray, converter: Converter) -> None:
     components = plane(known - mean, vectors[:, -2])
     tensors = {"mean": mean, "components": components, "points": (known - mean) @ components.T}
     tensors = {name: np.ascontiguousarray(v, dtype=np.float32) for name, v in tensors.items()}
-    save_file(tensors, path, {"model": converter.model_sha256})
+    write_bytes(path, save(tensors, {"model": converter.model_sha256}))
     print(f"{path}: {len(known)} voices")
 
 

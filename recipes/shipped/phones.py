@@ -23,6 +23,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from vc.corpus import Utterance, read_manifest
+from vc.safe_write import write_text
 
 VOICES = {  # Common Voice code -> espeak-ng voice, where they differ
     "zhcn": "cmn", "zhtw": "cmn", "zhhk": "yue", "svse": "sv", "fynl": "", "gaie": "ga",
@@ -59,7 +60,7 @@ def main() -> None:
         for (utterance, _), symbols in zip(jobs, spoken, strict=True)
     ]
     target = arguments.cache / "phones.jsonl"
-    target.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), "utf-8")
+    write_text(target, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     print(f"{target}: {len(rows)} clips, {len(alphabet)} symbols: {' '.join(sorted(alphabet))}")
 
 

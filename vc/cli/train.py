@@ -93,6 +93,8 @@ def _train(options: argparse.Namespace) -> None:
 
     recipe = find_recipe(options.recipe)
     cache, minutes = options.cache, options.minutes
+    if minutes is not None and not minutes > 0:
+        raise VCError("--minutes must be above 0")
     with joined(pick_device(options.device)) as processes:
         if options.corpus:
             from vc.config import FeatureConfig
@@ -104,7 +106,12 @@ def _train(options: argparse.Namespace) -> None:
                 _tell_of_corpus(prepare(options.corpus, cache, FeatureConfig()), cache)
             processes.wait()
             if minutes is not None:
-                minutes -= (time.monotonic() - started) / 60
+                minutes -= processes.largest(time.monotonic() - started) / 60
+                if minutes <= 0:
+                    raise VCError(
+                        f"preparing {options.corpus} took all of --minutes {options.minutes:g}; "
+                        "run the same command again: it is prepared now"
+                    )
         metrics = train(
             recipe, cache, options.output, options.set, processes.device, print, minutes, processes
         )

@@ -94,8 +94,8 @@ class VectorQuantizer(Bottleneck):
 
     Entries follow the mean of what they stand for by moving averages (appendix A.1 of
     arXiv:1711.00937). One that is hardly used any more moves to a random frame of the batch, so
-    that none is lost; with the first batch all that are not used do. Gradients pass straight
-    through; the loss keeps content near its entry.
+    that none is lost; with the first batch, all that fewer than five frames chose do. Gradients
+    pass straight through; the loss keeps content near its entry.
     """
 
     def __init__(self, size: int, dim: int) -> None:

@@ -23,10 +23,11 @@ from vc.model.layers import (
     time_statistics,
 )
 
+TRACT_DEVIATION = 0.06  # of the stretches of speakers, natural log
 STRIDE = 2  # frames; a tract does not change from frame to frame
 _PLACES = (0.1, 0.35, 0.65)  # of the mel axis: about the first, second and third formant
 _COEFFICIENTS = 14  # cepstral: formants, not harmonics, or it would listen to the pitch
-_UNIT = 0.1  # of the network's output, natural log: what tracts differ by
+_UNIT = 0.1  # of the network's output, natural log: what `draw_stretches` bends clips by, about
 
 
 class VocalTractEncoder(nn.Module):

@@ -19,7 +19,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vc.checkpoint import load_autoencoder, load_listener, save_checkpoint
-from vc.config import AutoencoderConfig, DataConfig, FeatureConfig, OptimizerConfig, RunConfig
+from vc.config import (
+    AutoencoderConfig,
+    DataConfig,
+    FeatureConfig,
+    OptimizerConfig,
+    RunConfig,
+    require_fit,
+    require_not_negative,
+    require_shares,
+)
 from vc.errors import ConfigError
 from vc.losses import (
     contrastive_loss,
@@ -32,7 +41,7 @@ from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.layers import instance_norm
 from vc.model.listener import Listener
 from vc.model.speaker_encoder import split_embedding
-from vc.model.vocal_tract import bend, draw_stretches
+from vc.model.vocal_tract import TRACT_DEVIATION, bend, draw_stretches
 from vc.training.board import Example
 from vc.training.data import Segments, SpeechData, cut_noise, load_noise
 from vc.training.discriminators import MelDiscriminator, discriminator_loss, generator_loss
@@ -40,13 +49,13 @@ from vc.training.loop import (
     autocast,
     frozen,
     make_optimizer,
+    require_features,
     start_from,
 )
 from vc.training.perturb import PerturbConfig, draw_voices, perturb, resize
 from vc.training.phones import PhoneHead, PhoneLabels
 
 _STATISTICS_SHARE = 0.3  # of spectral statistics beside the learnt identity, in a speaker distance
-_TRACT_DEVIATION = 0.06  # of the stretches of speakers, natural log
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,10 @@ class AutoencoderLossConfig:
     heard_phones: float = 0.0  # it hears the source's phones in them
     heard_sounds: float = 0.0  # and, inside, the source's sounds, frame by frame
 
+    def __post_init__(self) -> None:
+        require_not_negative(self, "loss", *vars(self))
+        require_shares(self, "loss", "swap_from")
+
 
 @dataclass(frozen=True)
 class AutoencoderRecipe:
@@ -83,6 +96,11 @@ class AutoencoderRecipe:
     data: DataConfig = field(default_factory=DataConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        require_fit(self.autoencoder, "autoencoder", self.features)
+        if self.loss.swap_from < 1 and self.data.batch_size < 2:
+            raise ConfigError("data: batch_size must be at least 2 for swaps, or loss.swap_from 1")
 
 
 class Judged(NamedTuple):
@@ -152,8 +170,7 @@ class AutoencoderTask:
         if not self.recipe.listener:
             raise ConfigError("loss.heard_* need a listener; train one, and name its checkpoint")
         listener = load_listener(Path(self.recipe.listener)).to(self.device).requires_grad_(False)
-        if listener.features != self.recipe.features:
-            raise ConfigError(f"{self.recipe.listener}: was trained on other features")
+        require_features(listener, self.recipe.listener, self.recipe.features)
         if not listener.config.phones and (weights.heard_phones or weights.heard_sounds):
             raise ConfigError(f"{self.recipe.listener}: was trained without phones")
         return listener
@@ -288,7 +305,7 @@ class AutoencoderTask:
         fake = Judged(model.normalize(swapped), other_speaker.detach())
         if weights.adversarial and swapping_for >= self.recipe.optimizer.warmup_steps:
             with frozen(self.discriminator):
-                losses["adversarial"] = generator_loss(self.discriminator(*fake)[0])
+                losses["adversarial"] = generator_loss(self.discriminator(*fake))
         return losses, real, fake
 
     def _listened(self, swapped: Tensor, source: Tensor, reference: Tensor) -> dict[str, Tensor]:
@@ -331,7 +348,7 @@ class AutoencoderTask:
         stretch = draw_stretches(len(pieces), self.device)
         bent = self.model.normalize(bend(pieces, stretch))
         heard = self.model.vocal_tract_encoder(bent)
-        ours, theirs = ((heard - stretch) / _TRACT_DEVIATION).chunk(2)
+        ours, theirs = ((heard - stretch) / TRACT_DEVIATION).chunk(2)
         # the average speaker has a stretch of 0
         return (ours - theirs).square().mean() + 0.1 * (ours + theirs).mean().square()
 
@@ -348,7 +365,7 @@ class AutoencoderTask:
         """Show the discriminator real mels with their own speaker, and swapped decodes."""
         with autocast(self.device, self.recipe.run):
             loss = discriminator_loss(
-                self.discriminator(*real)[0], self.discriminator(fake.mel.detach(), fake.speaker)[0]
+                self.discriminator(*real), self.discriminator(fake.mel.detach(), fake.speaker)
             )
         loss.backward()
         return float(loss.detach())
@@ -388,8 +405,7 @@ class AutoencoderTask:
     ) -> tuple[Tensor, Tensor]:
         """Each clip in the voice and pitch of the one before it, and the embeddings of these."""
         other = latent.speaker_embedding.roll(1, dims=0)
-        shift = reference.median_log_f0().roll(1) - source.median_log_f0()
-        log_f0 = source.log_f0 + shift[:, None]
+        log_f0 = source.log_f0_about(reference.median_log_f0().roll(1))
         return self.average.decode(Latent(latent.content, other), log_f0, source.voiced), other
 
     def error(self, metrics: dict[str, float]) -> float:

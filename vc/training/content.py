@@ -18,13 +18,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vc.config import AutoencoderConfig
+from vc.config import AutoencoderConfig, require_not_negative
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.layers import instance_norm
+from vc.model.vocal_tract import TRACT_DEVIATION
 from vc.training.data import Segments
 from vc.training.student import StudentRecipe, StudentTask
-
-_TRACTS_DIFFER = 0.06  # stretches of two speakers, natural logarithm
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,9 @@ class ContentLossConfig:
 
     content: float = 1.0  # mean square, of unit variance
     vocal_tract: float = 0.1  # mean square, in units of what speakers differ by
+
+    def __post_init__(self) -> None:
+        require_not_negative(self, "loss", *vars(self))
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def _hear(model: Autoencoder, log_mel: Tensor) -> _Heard:
     tract = None
     if model.vocal_tract_encoder is not None:
         # not by `hear_vocal_tract`, which lets no gradient through
-        tract = model.vocal_tract_encoder(model.normalize(log_mel)) / _TRACTS_DIFFER
+        tract = model.vocal_tract_encoder(model.normalize(log_mel)) / TRACT_DEVIATION
     return _Heard(_hear_content(model, log_mel), tract)
 
 

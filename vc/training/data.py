@@ -1,8 +1,8 @@
 """Prepared speech in memory, and the batches that are cut from it.
 
-All cached features are held in flat tensors (an hour takes 180 MB), so that drawing a batch costs
-nothing beside a training step. Everything random is drawn from a generator that the caller seeds
-by the step number: a resumed run sees the same batches.
+All cached features are held in flat tensors (an hour takes 37 MB, with its waveform 151 MB), so
+that drawing a batch costs nothing beside a training step. Everything random is drawn from a
+generator that the caller seeds by the step number: a resumed run sees the same batches.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from vc.config import DataConfig, FeatureConfig
+from vc.config import DataConfig, FeatureConfig, from_dict
 from vc.corpus import Split, feature_file, read_manifest
 from vc.errors import DataError
+from vc.json_text import parse_json
 from vc.pitch import interpolate_log_f0
 
+FEATURES_FILE = "features.json"  # of a prepared cache: what they are
 _FARTHEST_SHIFT = 1.2  # of log-F0 in a swap: 21 semitones
 
 
@@ -59,6 +61,30 @@ def _features(file: Path) -> dict[str, Tensor]:
     raise DataError(f"{file}: not features of a clip; run `vc prepare` again")
 
 
+def read_features(cache: Path) -> FeatureConfig:
+    """What the features of a prepared cache are.
+
+    Raises:
+        DataError: it does not tell.
+    """
+    path = cache / FEATURES_FILE
+    try:
+        return from_dict(FeatureConfig, parse_json(path.read_text("utf-8")), "features")
+    except (OSError, ValueError) as error:  # of a ConfigError too
+        raise DataError(f"{path}: missing or damaged; run `vc prepare` again") from error
+
+
+def _check_features(cache: Path, features: FeatureConfig) -> None:
+    """Refuse a cache of other features than a recipe asks for."""
+    for name, value in vars(read_features(cache)).items():
+        wanted = getattr(features, name)
+        if value != wanted:
+            raise DataError(
+                f"{cache}: was prepared with features.{name} = {value}, not {wanted}; "
+                "take the recipe's out, or name another cache"
+            )
+
+
 class SpeechData:
     """All utterances of one split of a prepared cache.
 
@@ -68,6 +94,9 @@ class SpeechData:
         features: configuration; must be the cache's own.
         config: batch sizes and corpus weights.
         waveforms: also keep samples (vocoders and rooms need them).
+
+    Raises:
+        DataError: the cache has no such clips, is damaged, or holds other features.
     """
 
     def __init__(
@@ -78,6 +107,7 @@ class SpeechData:
         config: DataConfig,
         waveforms: bool = False,
     ) -> None:
+        _check_features(cache, features)
         self.features = features
         self.config = config
         self.utterances = [
@@ -86,7 +116,10 @@ class SpeechData:
             if u.split == split and (u.seconds >= config.min_clip_s or split == "noise")
         ]
         if not self.utterances:
-            raise DataError(f"{cache}: no {split} clips of at least {config.min_clip_s} s")
+            raise DataError(
+                f"{cache}: no {split} clips of at least {config.min_clip_s:g} s; "
+                "lower data.min_clip_s or data.segment_frames"
+            )
         mels, log_f0s, voiced, samples = [], [], [], []
         for utterance in tqdm(self.utterances, f"loading {split}", unit="clip", leave=False):
             stored = _features(feature_file(cache, utterance.name))
@@ -184,11 +217,14 @@ def _places(generator: np.random.Generator, lengths: np.ndarray, frames: int) ->
 
 
 def load_noise(cache: Path, features: FeatureConfig, config: DataConfig) -> SpeechData | None:
-    """The noise recordings of a prepared cache; None if it has none."""
-    try:
-        return SpeechData(cache, "noise", features, config)
-    except DataError:
+    """The noise recordings of a prepared cache; None if it has none.
+
+    Raises:
+        DataError: it has some, but they are damaged.
+    """
+    if not any(u.split == "noise" for u in read_manifest(cache)):
         return None
+    return SpeechData(cache, "noise", features, config)
 
 
 def cut_noise(

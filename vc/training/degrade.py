@@ -13,7 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vc.config import FeatureConfig
+from vc.config import (
+    FeatureConfig,
+    require_interval,
+    require_not_negative,
+    require_shares,
+)
 from vc.features import mel_centres_hz
 from vc.training.perturb import between, made_up_noise, mix_noise, random_curve
 
@@ -33,6 +38,12 @@ class DegradeConfig:
     babble_share: float = 0.1  # of the noise: four other clips at once
     hum: float = 0.1
     band: float = 0.2  # half of them a telephone's, the others anything above 3 kHz
+
+    def __post_init__(self) -> None:
+        happens = ("colour", "room", "noise", "hum", "band")
+        require_shares(self, "degrade", *happens, "made_up_share", "babble_share")
+        require_not_negative(self, "degrade", "colour_deviation")
+        require_interval(self, "degrade", "noise_snr_db")
 
 
 def degrade(

@@ -14,7 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from vc.checkpoint import load_denoiser, save_checkpoint
-from vc.config import DataConfig, DenoiserConfig, FeatureConfig, OptimizerConfig, RunConfig
+from vc.config import (
+    DataConfig,
+    DenoiserConfig,
+    FeatureConfig,
+    OptimizerConfig,
+    RunConfig,
+    require_fit,
+    require_interval,
+    require_shares,
+)
 from vc.features import LogMel
 from vc.model.denoiser import Denoiser, denoising_loss
 from vc.training.board import Example
@@ -34,6 +43,10 @@ class NoiseConfig:
     babble_share: float = 0.1  # of a batch, with the voices of four other clips
     room_share: float = 0.4  # of a batch, in a room
 
+    def __post_init__(self) -> None:
+        require_interval(self, "noise", "snr_db")
+        require_shares(self, "noise", "made_up_share", "babble_share", "room_share")
+
 
 @dataclass(frozen=True)
 class DenoiserRecipe:
@@ -46,6 +59,9 @@ class DenoiserRecipe:
     data: DataConfig = field(default_factory=lambda: DataConfig(segment_frames=256))
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        require_fit(self.denoiser, "denoiser", self.features)
 
 
 class DenoiserTask:

@@ -33,16 +33,16 @@ class MelDiscriminator(nn.Module):
         self.judge = weight_norm(nn.Conv1d(widths[-1] * rows, 1, 1))
         self.project = nn.Linear(speaker_dim, widths[-1] * rows, bias=False)
 
-    def forward(self, mel: Tensor, speaker_embedding: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Scores `(batch, patches)` of normalised mels `(batch, n_mels, frames)`, and features."""
-        x, features = mel.unsqueeze(1), []
+    def forward(self, mel: Tensor, speaker_embedding: Tensor) -> Tensor:
+        """Scores `(batch, patches)` of normalised mels `(batch, n_mels, frames)`."""
+        x = mel.unsqueeze(1)
         for layer in self.layers:
             x = functional.leaky_relu(layer(x), 0.1)
-            features.append(x)
         x = x.flatten(1, 2)  # (B, C * rows, patches)
         speaker = self.project(speaker_embedding)
         match = torch.einsum("bct,bc->bt", x, speaker) / x.shape[1] ** 0.5
-        return self.judge(x)[:, 0] + match, features
+        scores: Tensor = self.judge(x)[:, 0] + match
+        return scores
 
 
 class PeriodDiscriminator(nn.Module):

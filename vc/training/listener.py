@@ -12,7 +12,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vc.checkpoint import load_listener, save_checkpoint
-from vc.config import DataConfig, FeatureConfig, ListenerConfig, OptimizerConfig, RunConfig
+from vc.config import (
+    DataConfig,
+    FeatureConfig,
+    ListenerConfig,
+    OptimizerConfig,
+    RunConfig,
+    require_fit,
+    require_not_negative,
+    require_shares,
+)
 from vc.losses import ctc_loss, margin_softmax_loss, pairing_loss
 from vc.model.autoencoder import Latent
 from vc.model.listener import Listener
@@ -33,6 +42,9 @@ class ListenerLossConfig:
     pairing: float = 1.0  # two pieces of a speaker find each other among all of the batch
     speaker: float = 0.3  # a piece names the training speaker
     phones: float = 1.0  # the cache needs labels (recipes/shipped/phones.py)
+
+    def __post_init__(self) -> None:
+        require_not_negative(self, "loss", *vars(self))
 
 
 @dataclass(frozen=True)
@@ -59,6 +71,11 @@ class ListenerRecipe:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     run: RunConfig = field(default_factory=RunConfig)
 
+    def __post_init__(self) -> None:
+        require_fit(self.listener, "listener", self.features)
+        require_shares(self, "recipe", "rebuilt_share")
+        require_not_negative(self, "recipe", "phone_seconds")
+
 
 class ListenerTask:
     """See `vc.training.loop.Task`."""
@@ -78,7 +95,7 @@ class ListenerTask:
             self.phones = PhoneLabels(cache, self.train_data, *limits)
             self.validation_phones = PhoneLabels(cache, self.validation, *limits)
             config = replace(config, phones=len(self.phones.alphabet))
-        self.autoencoder = named_autoencoder(recipe.autoencoder).to(device)
+        self.autoencoder = named_autoencoder(recipe.autoencoder, recipe.features).to(device)
         torch.manual_seed(recipe.run.seed)
         self.listener = Listener(config, recipe.features).to(device)
         self.classes = nn.Linear(config.speaker_dim, len(self.train_data.speakers), bias=False)
@@ -165,7 +182,10 @@ class ListenerTask:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Losses of the averaged weights on fixed clips of held-out speakers, nothing perturbed."""
+        """Losses of the averaged weights on fixed clips of held-out speakers.
+
+        Some pieces are rebuilt, as in training; nothing is perturbed.
+        """
         data, generator = self.validation, np.random.default_rng(0)
         several = np.array([clips[0] for clips in data.clips_of if len(clips) > 1])
         clips = several[: self.recipe.data.validation_clips]

@@ -24,8 +24,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from vc.checkpoint import load_autoencoder
-from vc.config import SHIPPED, OptimizerConfig, RunConfig
+from vc.checkpoint import Network, load_autoencoder
+from vc.config import SHIPPED, FeatureConfig, OptimizerConfig, RunConfig
 from vc.errors import CheckpointError, ConfigError
 from vc.model.autoencoder import Autoencoder
 from vc.safe_write import make_folder, write_bytes, write_text
@@ -38,6 +38,7 @@ LOG_FILE = "log.jsonl"
 BEST_FOLDER = "best"  # checkpoint of the validation with the smallest error
 BOARD_FOLDER = "tensorboard"
 _VALIDATION = "validation/"
+_STOPPED = "stopped"  # marks a validation that was not due yet
 _RATE = "rate"  # of an optimiser's group: its learning rate in multiples of the scheduled one
 
 
@@ -80,7 +81,8 @@ def fit(
 ) -> dict[str, float]:
     """Train `task` for `run.steps` steps, resuming from `output` if it holds a state.
 
-    Ctrl-C (or SIGTERM) ends the current step, writes the state and returns.
+    Ctrl-C (or SIGTERM) ends the current step, validates, writes the state and returns; that
+    validation counts neither for `run.patience` nor as the best.
 
     Args:
         task: what to train.
@@ -101,8 +103,9 @@ def fit(
     first = load_state(task, output / STATE_FILE)
     processes.wait()  # until all have read it
     journal = _Journal(task, run, output, first) if processes.is_first else None
+    ended = bool(processes.largest(bool(journal and journal.is_impatient())))
     bar = tqdm(
-        range(first, run.steps),
+        range(first, first if ended else run.steps),
         initial=first,
         total=run.steps,
         unit="step",
@@ -117,7 +120,7 @@ def fit(
             last = step + 1 >= steps or bool(stopped)
             last = bool(processes.largest(last))
             if journal:
-                last |= journal.enter(step, report, last, bar)
+                last |= journal.enter(step, report, last, step + 1 >= steps, bar)
             if run.patience:  # the first may have found that it gets no better
                 last = bool(processes.largest(last))
             if last:
@@ -130,10 +133,14 @@ def _train_step(
     task: Task, run: RunConfig, step: int, processes: Processes
 ) -> list[dict[str, float]]:
     """One update from all micro-batches; what is worth a log, of this process's own."""
+    # such as the average voice, which follows micro-batches by and by
+    buffers = [b for b in task.modules[task.name].buffers() if b.is_floating_point()]
+    before = [buffer.clone() for buffer in buffers] if processes.size > 1 else []
     reports = [
         task.add_gradients(step, _seeded(run.seed, step, number))
         for number in processes.share(run.micro_batches)
     ]
+    processes.share_moves(buffers, before)
     for optimizer in task.optimizers.values():
         processes.average_gradients(_parameters(optimizer), run.micro_batches)
     return [*reports, {"gradient/norm": update(task, step)}]
@@ -166,7 +173,6 @@ class _Journal:
 
     def __init__(self, task: Task, run: RunConfig, output: Path, first: int) -> None:
         self.task, self.run, self.output = task, run, output
-        self.metrics: dict[str, float] = {}
         self.averages = _Averages()
         self.board: Board | None = None
         if run.tensorboard:
@@ -175,14 +181,23 @@ class _Journal:
         if first == 0:
             _seeded(run.seed, 0)
             _log_validation(output, 0, task.validate())
+        logged = validations(output)
+        self.metrics = logged[-1][1] if first and logged else {}
 
-    def enter(self, step: int, reports: list[dict[str, float]], last: bool, bar: tqdm) -> bool:
-        """Note a step and do what is due after it; whether the run shall end for lack of gain."""
+    def enter(
+        self, step: int, reports: list[dict[str, float]], last: bool, complete: bool, bar: tqdm
+    ) -> bool:
+        """Note a step and do what is due after it; whether the run shall end for lack of gain.
+
+        The `last` step of a run that is not `complete` is one where it was asked to stop.
+        """
         for report in reports:
             self.averages.add(report)
         run, done = self.run, step + 1
-        if done % run.validate_every == 0 or last:
-            last |= self._validate(step)
+        due = complete or done % run.validate_every == 0
+        if due or last:
+            self._validate(step, due)
+            last |= self.is_impatient()
         if done % run.log_every == 0 or last:
             means = self.averages.take()
             bar.set_postfix({k: f"{v:.3f}" for k, v in list(means.items())[:4]})
@@ -193,20 +208,34 @@ class _Journal:
             save_state(self.task, self.output / STATE_FILE, done)
         return last
 
-    def _validate(self, step: int) -> bool:
-        """Validate and export; whether patience is at its end."""
+    def is_impatient(self) -> bool:
+        """Whether patience is at its end."""
+        if not self.run.patience:
+            return False
+        errors = self._errors() or [math.inf]
+        return self.run.patience <= len(errors) - 1 - int(np.argmin(errors))
+
+    def _errors(self) -> list[float]:
+        """Of all validations but those that a stop brought about.
+
+        So a run that was stopped decides as one that was not.
+        """
+        rows = [row for row in _logged(self.output) if row["step"] and _STOPPED not in row]
+        return [self.task.error(figures) for figures in map(_figures, rows) if figures]
+
+    def _validate(self, step: int, due: bool) -> None:
+        """Validate and export; what is not `due` is never the best."""
         task, output, done = self.task, self.output, step + 1
         _seeded(self.run.seed, step)
         self.metrics = task.validate()
-        _log_validation(output, done, self.metrics)
+        _log_validation(output, done, self.metrics, due)
         task.export(output, done, self.metrics)
-        errors = [task.error(figures) for at, figures in validations(output) if at > 0]
-        if errors[-1] == min(errors):
+        errors = self._errors()
+        if due and errors[-1] == min(errors):
             task.export(output / BEST_FOLDER, done, self.metrics)
         if self.board:
             self.board.scalars(done, {f"{_VALIDATION}{k}": v for k, v in self.metrics.items()})
             self.board.examples(done, task.examples())
-        return 0 < self.run.patience <= len(errors) - 1 - int(np.argmin(errors))
 
 
 def measure_step_s(
@@ -292,12 +321,28 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
-def named_autoencoder(folder: str) -> Autoencoder:
-    """The autoencoder whose checkpoint a recipe names; the shipped one for an empty name."""
-    return load_autoencoder(Path(folder) if folder else SHIPPED / "autoencoder")
+def named_autoencoder(folder: str, features: FeatureConfig) -> Autoencoder:
+    """The autoencoder whose checkpoint a recipe names; the shipped one for an empty name.
+
+    Raises:
+        ConfigError: it was trained on other features than the recipe's.
+    """
+    model = load_autoencoder(Path(folder) if folder else SHIPPED / "autoencoder")
+    require_features(model, folder or "the shipped autoencoder", features)
+    return model
 
 
-def start_from(module: nn.Module, initial: nn.Module, fresh: tuple[str, ...] = ()) -> None:
+def require_features(network: Network, name: str, features: FeatureConfig) -> None:
+    """Refuse a network that was trained on other features than a recipe's.
+
+    Raises:
+        ConfigError: it was; `name` is what the message calls it.
+    """
+    if network.features != features:
+        raise ConfigError(f"{name}: was trained on other features; choose another checkpoint")
+
+
+def start_from(module: Network, initial: Network, fresh: tuple[str, ...] = ()) -> None:
     """Give `module` the weights of `initial`, but for the parts that are to start anew.
 
     Args:
@@ -306,8 +351,10 @@ def start_from(module: nn.Module, initial: nn.Module, fresh: tuple[str, ...] = (
         fresh: names of parts, such as "content_encoder" or "decoder.embed".
 
     Raises:
-        ConfigError: a fresh part does not exist, or another one does not fit.
+        ConfigError: a fresh part does not exist, another one does not fit, or `initial` was
+            trained on other features.
     """
+    require_features(initial, "run.initial", module.features)
     ours, theirs = module.state_dict(), initial.state_dict()
     for part in fresh:
         if not any(f"{name}.".startswith(f"{part}.") for name in ours):
@@ -440,21 +487,27 @@ def _log(output: Path, row: dict[str, float]) -> None:
         file.write(json.dumps({k: round(v, 5) for k, v in row.items()}) + "\n")
 
 
-def _log_validation(output: Path, step: int, metrics: dict[str, float]) -> None:
-    _log(output, {"step": step, **{f"{_VALIDATION}{k}": v for k, v in metrics.items()}})
+def _log_validation(output: Path, step: int, metrics: dict[str, float], due: bool = True) -> None:
+    figures = {f"{_VALIDATION}{k}": v for k, v in metrics.items()}
+    _log(output, {"step": step, **({} if due else {_STOPPED: 1}), **figures})
 
 
 def validations(output: Path) -> list[tuple[int, dict[str, float]]]:
     """Step and figures of each validation that a run has logged; that of step 0 is untrained."""
-    rows = [json.loads(line) for line in (output / LOG_FILE).read_text("utf-8").splitlines()]
-    found = []
-    for row in rows:
-        figures = {
-            k.removeprefix(_VALIDATION): v for k, v in row.items() if k.startswith(_VALIDATION)
-        }
-        if figures:
-            found.append((row["step"], figures))
-    return found
+    found = [(row["step"], _figures(row)) for row in _logged(output)]
+    return [(step, figures) for step, figures in found if figures]
+
+
+def _logged(output: Path) -> list[dict[str, Any]]:
+    path = output / LOG_FILE
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+def _figures(row: dict[str, Any]) -> dict[str, float]:
+    """What a row of the log says of a validation; nothing, if it is of losses."""
+    names = {key.removeprefix(_VALIDATION): key for key in row if key.startswith(_VALIDATION)}
+    return {name: row[key] for name, key in names.items()}
 
 
 def _cut_log(output: Path, step: int) -> None:

@@ -24,7 +24,13 @@ from vc.model.bottleneck import VectorQuantizer
 from vc.model.masked_predictor import MaskedPredictor
 from vc.training.board import Example
 from vc.training.data import SpeechData
-from vc.training.loop import autocast, make_optimizer, named_autoencoder, start_from
+from vc.training.loop import (
+    autocast,
+    make_optimizer,
+    named_autoencoder,
+    require_features,
+    start_from,
+)
 
 _FITTING_BATCHES = 60  # in which clusters of content are found
 _FOLLOWING = 4  # one in so many clips of a batch is shown to the codebook
@@ -64,7 +70,7 @@ class MaskedTask:
     def __init__(self, recipe: MaskedRecipe, cache: Path, device: torch.device) -> None:
         self.recipe, self.device = recipe, device
         config = recipe.masked_predictor
-        self.autoencoder = named_autoencoder(recipe.autoencoder).to(device)
+        self.autoencoder = named_autoencoder(recipe.autoencoder, recipe.features).to(device)
         if self.autoencoder.config.content_dim != config.content_dim:
             raise ConfigError(
                 "masked_predictor.content_dim must be the autoencoder's "
@@ -73,6 +79,8 @@ class MaskedTask:
         self.teacher = (
             load_masked_predictor(Path(recipe.teacher)).to(device) if recipe.teacher else None
         )
+        if self.teacher is not None:
+            require_features(self.teacher, recipe.teacher, recipe.features)
         if self.teacher is not None and (
             self.teacher.config.stride != config.stride
             or self.teacher.config.codebook_size != config.targets

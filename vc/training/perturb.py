@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vc.config import require_interval, require_not_negative, require_shares
+from vc.errors import ConfigError
 from vc.model.layers import read_between_bands
 
 
@@ -29,6 +31,13 @@ class PerturbConfig:
     mask_probability: float = 0.0  # of hiding one short stretch of frames
     mask_frames: int = 6
     new_voices: float = 0.15  # largest stretch (as `resize`) that makes new voices of speakers
+
+    def __post_init__(self) -> None:
+        require_not_negative(self, "perturb", "resize", "equalizer", "new_voices")
+        require_shares(self, "perturb", "noise_probability", "mask_probability")
+        require_interval(self, "perturb", "noise_snr_db")
+        if self.mask_frames < 1:
+            raise ConfigError("perturb: mask_frames must be at least 1")
 
 
 def perturb(

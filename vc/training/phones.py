@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vc.errors import DataError
+from vc.json_text import parse_json
 from vc.losses import ctc_loss
 from vc.training.data import SpeechData
 
@@ -33,6 +33,9 @@ class PhoneLabels:
         data: speech that the labels belong to; rows for other clips are passed over.
         max_seconds: longer clips are left out.
         batch_seconds: speech in a batch.
+
+    Raises:
+        DataError: there is no such file, or it is damaged.
     """
 
     def __init__(
@@ -40,10 +43,14 @@ class PhoneLabels:
     ) -> None:
         path = cache / "phones.jsonl"
         if not path.exists():
-            raise DataError(f"{path}: missing; make it, or set loss.ctc = 0 in the recipe")
+            raise DataError(
+                f"{path}: missing; make it by recipes/shipped/phones.py, or set loss.ctc = 0 "
+                "(for a listener, loss.phones = 0)"
+            )
+        self.path = path
         self.data = data
         self.batch_frames = batch_seconds * data.features.frame_rate
-        rows = {r["name"]: r["phones"] for r in map(json.loads, path.open(encoding="utf-8"))}
+        rows = _read(path)
         self.alphabet = sorted({phone for phones in rows.values() for phone in phones})
         number = {phone: i + 1 for i, phone in enumerate(self.alphabet)}
         labelled = []
@@ -58,7 +65,15 @@ class PhoneLabels:
         self.labels = [torch.tensor(label) for _, _, label in labelled]
 
     def draw(self, generator: np.random.Generator) -> PhoneBatch:
-        """A batch of neighbours in the order of length."""
+        """A batch of neighbours in the order of length.
+
+        Raises:
+            DataError: no clip has labels that can be used.
+        """
+        if not len(self.clips):
+            raise DataError(
+                f"{self.path}: fits no clip; make it again by recipes/shipped/phones.py"
+            )
         lengths = self.data.frames[self.clips]
         middle = int(generator.integers(len(self.clips)))
         count = max(2, int(self.batch_frames / lengths[middle]))
@@ -73,6 +88,15 @@ class PhoneLabels:
             torch.cat([self.labels[i] for i in picks]),
             torch.tensor([len(self.labels[i]) for i in picks]),
         )
+
+
+def _read(path: Path) -> dict[str, list[str]]:
+    """The symbols of each utterance by its name."""
+    try:
+        rows = [parse_json(line) for line in path.open(encoding="utf-8")]
+        return {str(row["name"]): [str(phone) for phone in row["phones"]] for row in rows}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: damaged; make it again by recipes/shipped/phones.py") from error
 
 
 class PhoneHead(nn.Module):

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from torch import distributed, nn
+from torch import Tensor, distributed, nn
 
 from vc.errors import ConfigError
 
@@ -65,6 +65,25 @@ class Processes:
             for parameter in parameters:
                 if parameter.grad is not None:
                     parameter.grad /= micro_batches
+
+    def share_moves(self, buffers: Sequence[Tensor], before: Sequence[Tensor]) -> None:
+        """Let buffers move by what all processes have moved theirs by.
+
+        One process would have moved them by one micro-batch after the other, which comes to nearly
+        the same where moves are small.
+
+        Args:
+            buffers: as this process has moved them; changed in place.
+            before: the same as they were, the same in all processes.
+        """
+        if self.size == 1 or not buffers:
+            return
+        moves = [(b - a).flatten().float() for a, b in zip(before, buffers, strict=True)]
+        flat = torch.cat(moves)
+        distributed.all_reduce(flat)
+        parts = flat.split([len(move) for move in moves])
+        for buffer, start, move in zip(buffers, before, parts, strict=True):
+            buffer.copy_(start + move.view_as(start))
 
     def largest(self, value: float) -> float:
         """The largest of all processes' values, on which they thereby agree."""

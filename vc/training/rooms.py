@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vc.config import require_interval
 from vc.features import LogMel
 
 _DECAY_DB = 60.0  # by which an echo has fallen after the reverberation time
@@ -29,6 +30,10 @@ class RoomConfig:
 
     reverberation_s: tuple[float, ...] = (0.15, 1.2)  # shortest and longest
     echo_db: tuple[float, ...] = (-15.0, 12.0)  # of all echoes together, beside the direct sound
+
+    def __post_init__(self) -> None:
+        require_interval(self, "rooms", "reverberation_s", least=0.01)
+        require_interval(self, "rooms", "echo_db")
 
 
 def draw_rooms(count: int, config: RoomConfig, sample_rate: int) -> Tensor:

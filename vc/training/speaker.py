@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from vc.checkpoint import load_denoiser
-from vc.config import SHIPPED, AutoencoderConfig
+from vc.config import SHIPPED, AutoencoderConfig, require_not_negative
 from vc.denoise import REFERENCE_EXPONENT
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.speaker_encoder import split_embedding
 from vc.training.data import Segments
 from vc.training.degrade import DegradeConfig, at_the_level_of
+from vc.training.loop import require_features
 from vc.training.student import StudentRecipe, StudentTask
 
 
@@ -32,6 +33,9 @@ class SpeakerLossConfig:
     identity: float = 1.0  # one minus the cosine of the learnt parts
     mean: float = 1.0  # mean square; of bands that have unit variance over the corpus
     deviation: float = 1.0  # mean square of the logarithms
+
+    def __post_init__(self) -> None:
+        require_not_negative(self, "loss", *vars(self))
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class SpeakerTask(StudentTask):
     def __init__(self, recipe: SpeakerRecipe, cache: Path, device: torch.device) -> None:
         folder = Path(recipe.denoiser) if recipe.denoiser else SHIPPED / "denoiser"
         self.denoiser = load_denoiser(folder).to(device).requires_grad_(False)
+        require_features(self.denoiser, str(folder), recipe.features)
         super().__init__(recipe, cache, device)
 
     def student_config(self) -> AutoencoderConfig:

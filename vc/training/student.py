@@ -58,7 +58,9 @@ class StudentTask(ABC):
 
     def __init__(self, recipe: Any, cache: Path, device: torch.device) -> None:
         self.recipe, self.device = recipe, device
-        self.teacher = named_autoencoder(recipe.autoencoder).to(device).requires_grad_(False)
+        self.teacher = (
+            named_autoencoder(recipe.autoencoder, recipe.features).to(device).requires_grad_(False)
+        )
         self.model = self.make_student()
         if recipe.run.initial:
             initial = load_autoencoder(Path(recipe.run.initial))

@@ -11,7 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from vc.checkpoint import load_unit_coder, save_checkpoint
-from vc.config import DataConfig, FeatureConfig, OptimizerConfig, RunConfig, UnitConfig
+from vc.config import (
+    DataConfig,
+    FeatureConfig,
+    OptimizerConfig,
+    RunConfig,
+    UnitConfig,
+    require_not_negative,
+)
 from vc.errors import ConfigError
 from vc.losses import envelope_loss
 from vc.model.autoencoder import Latent
@@ -29,6 +36,11 @@ class UnitLossConfig:
     mel: float = 1.0  # what the frozen decoder makes of it, in standard deviations of mels
     commitment: float = 0.25  # what is read stays near the codebooks' entries
     mel_clips: int = 6  # of a batch, that are decoded; decoding costs more than all the rest
+
+    def __post_init__(self) -> None:
+        require_not_negative(self, "loss", *vars(self))
+        if self.mel_clips < 1:
+            raise ConfigError("loss: mel_clips must be at least 1; loss.mel = 0 decodes none")
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,7 @@ class UnitTask:
 
     def __init__(self, recipe: UnitRecipe, cache: Path, device: torch.device) -> None:
         self.recipe, self.device = recipe, device
-        self.autoencoder = named_autoencoder(recipe.autoencoder).to(device)
+        self.autoencoder = named_autoencoder(recipe.autoencoder, recipe.features).to(device)
         config = self.autoencoder.config
         if config.content_dim != recipe.units.content_dim:
             raise ConfigError(

@@ -9,19 +9,29 @@ have the formants that were decoded.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from vc.checkpoint import load_autoencoder, load_vocoder, save_checkpoint
-from vc.config import DataConfig, FeatureConfig, OptimizerConfig, RunConfig, VocoderConfig
+from vc.checkpoint import load_vocoder, save_checkpoint
+from vc.config import (
+    DataConfig,
+    FeatureConfig,
+    OptimizerConfig,
+    RunConfig,
+    VocoderConfig,
+    require_fit,
+    require_not_negative,
+    require_shares,
+)
+from vc.errors import ConfigError
 from vc.features import LogMel
 from vc.losses import envelope_loss, multi_resolution_stft_loss
 from vc.model.autoencoder import Latent
-from vc.model.details import finish
+from vc.model.details import finish, voiced_frames
 from vc.training.board import Example
 from vc.training.data import Segments, SpeechData
 from vc.training.discriminators import (
@@ -30,7 +40,7 @@ from vc.training.discriminators import (
     feature_matching_loss,
     generator_loss,
 )
-from vc.training.loop import autocast, frozen, make_optimizer, start_from
+from vc.training.loop import autocast, frozen, make_optimizer, named_autoencoder, start_from
 from vc.vocoder.source_filter import SourceFilterVocoder
 
 _EDGE_FRAMES = 2  # a segment's ends miss their neighbours: no loss there
@@ -48,6 +58,15 @@ class VocoderLossConfig:
     conversion_envelope: float = 1.0  # and have the broad spectrum that was decoded
     adversarial_from: float = 0.0  # share of the run before which the discriminator learns unheard
 
+    def __post_init__(self) -> None:
+        require_not_negative(self, "loss", *vars(self))
+        require_shares(self, "loss", "adversarial_from")
+
+    @property
+    def hears_discriminator(self) -> bool:
+        """Whether a loss rests on what the discriminator has learnt."""
+        return any((self.adversarial, self.feature_matching, self.conversion_adversarial))
+
 
 @dataclass(frozen=True)
 class VocoderRecipe:
@@ -63,6 +82,13 @@ class VocoderRecipe:
     decoded_share: float = 0.5  # of each batch, if there is one
     converted: int = 0  # conversions between the clips of a batch that are added to it
 
+    def __post_init__(self) -> None:
+        require_fit(self.vocoder, "vocoder", self.features)
+        require_shares(self, "recipe", "decoded_share")
+        require_not_negative(self, "recipe", "converted")
+        if self.converted and self.data.batch_size < 2:
+            raise ConfigError("data: batch_size must be at least 2 for conversions, or converted 0")
+
 
 class VocoderTask:
     """See `vc.training.loop.Task`."""
@@ -77,10 +103,13 @@ class VocoderTask:
         if recipe.run.initial:
             initial = load_vocoder(Path(recipe.run.initial))
             start_from(self.vocoder, initial, recipe.run.fresh)
+        # in training mode as well: what `vocoder.clarity_*` add is not to be measured
         self.average = copy.deepcopy(self.vocoder).requires_grad_(False)
         self.discriminator = PeriodDiscriminator().to(device)
         self.autoencoder = (
-            load_autoencoder(Path(recipe.autoencoder)).to(device) if recipe.autoencoder else None
+            named_autoencoder(recipe.autoencoder, recipe.features).to(device)
+            if recipe.autoencoder
+            else None
         )
         self.log_mel = LogMel(recipe.features).to(device)
         self.modules: dict[str, nn.Module] = {
@@ -96,9 +125,13 @@ class VocoderTask:
                 recipe.optimizer.discriminator_rate,
             ),
         }
-        self.train_data = SpeechData(cache, "train", recipe.features, recipe.data, waveforms=True)
-        self.validation = SpeechData(
-            cache, "validation", recipe.features, recipe.data, waveforms=True
+        # no clip is repeated until it fills a segment: where it begins again, its mel would be of
+        # another waveform
+        whole_s = (recipe.data.segment_frames + 2) / recipe.features.frame_rate
+        data = replace(recipe.data, min_clip_s=max(recipe.data.min_clip_s, whole_s))
+        self.train_data, self.validation = (
+            SpeechData(cache, split, recipe.features, data, waveforms=True)
+            for split in ("train", "validation")
         )
 
     def add_gradients(self, step: int, generator: np.random.Generator) -> dict[str, float]:
@@ -122,7 +155,7 @@ class VocoderTask:
         total = torch.stack([getattr(weights, k) * v for k, v in losses.items()]).sum()
         total.backward()
         report = {f"{k}/loss": float(v.detach()) for k, v in losses.items()}
-        if weights.adversarial:
+        if weights.hears_discriminator:
             report["discriminator/loss"] = self._discriminator_gradients(rebuilt, waveform)
         return report
 
@@ -158,16 +191,15 @@ class VocoderTask:
         self, data: SpeechData, generator: np.random.Generator, clips: np.ndarray
     ) -> tuple[Segments, Tensor]:
         frames = self.recipe.data.segment_frames
-        long_enough = clips[data.frames[clips] >= frames + 2]
-        segments, waveform = data.cut_with_waveform(generator, long_enough, frames)
+        segments, waveform = data.cut_with_waveform(generator, clips, frames)
         return segments.to(self.device), waveform.to(self.device)
 
     @torch.no_grad()
     def _some_decoded(self, segments: Segments) -> Segments:
         """Replace the mels of a share of the batch by their own reconstructions."""
-        if self.autoencoder is None:
-            return segments
         share = slice(0, round(self.recipe.decoded_share * len(segments.log_mel)))
+        if self.autoencoder is None or not share.stop:
+            return segments
         true = Segments(*(x[share] for x in segments))
         log_mel = segments.log_mel.clone()
         log_mel[share] = self._as_heard(true, true.log_f0, true)
@@ -199,7 +231,11 @@ class VocoderTask:
                 self.autoencoder.encode_speaker(reference.log_mel),
             )
             decoded = self.autoencoder.decode(latent, log_f0, source.voiced)
-        return finish(decoded.float(), source.voiced, details=reference.log_mel.transpose(1, 2))
+        finished = []  # one by one, as references differ in how many frames are voiced
+        for clip, log_mel in enumerate(decoded.float()):
+            details = voiced_frames(reference.log_mel[clip], reference.voiced[clip])
+            finished.append(finish(log_mel[None], source.voiced[clip][None], details[None]))
+        return torch.cat(finished)
 
     def _rebuild(
         self, vocoder: SourceFilterVocoder, segments: Segments, waveform: Tensor
