@@ -17,6 +17,7 @@ from vc.audio import (
     read_blocks,
     trim_silence,
     write_audio,
+    write_blocks,
 )
 from vc.blockwise import convert_file, convert_waveform
 from vc.cli import main
@@ -81,6 +82,16 @@ def test_blocks_give_what_the_whole_clip_gives(
             )
             assert ours.sample_rate == whole.sample_rate
             assert difference_db(ours.waveform, whole.waveform) < -90
+
+
+def test_blocks_do_not_hear_a_constant_offset(tiny: Converter, high_voice: Audio) -> None:
+    source, voice = long_voice(6.0), tiny.voice(high_voice)
+    shifted = Audio(source.waveform + np.float32(0.05), source.sample_rate)
+    ours, theirs = (
+        convert_waveform(tiny, clip, voice, "match", 16_000, lambda share: None).waveform
+        for clip in (shifted, source)
+    )
+    assert difference_db(ours, theirs) < -60
 
 
 def test_blocks_of_the_shipped_model_give_what_the_whole_clip_gives(
@@ -225,6 +236,42 @@ def test_an_interrupted_command_says_what_is_left(
     assert main([str(a) for a in arguments]) == 130
     assert "holds the first 5." in capsys.readouterr().err
     assert 5 < read_audio(tmp_path / "out.wav").duration_s < 6
+
+
+@pytest.mark.usefixtures("short_blocks")
+def test_a_part_never_takes_the_place_of_a_result(
+    tiny: Converter, high_voice: Audio, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, output = tmp_path / "long.wav", tmp_path / "out.wav"
+    write_audio(source, long_voice(12.0))
+    output.write_bytes(b"a result")
+
+    def convert() -> vc.blockwise.FileConversion:
+        return convert_file(tiny, source, high_voice, output, keep_partial=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(WhiteNoise, "read", _interrupted_after(WhiteNoise.read, calls=3))
+        done = convert()
+    assert done.is_partial and done.path.name == "out.partial.wav"
+    assert abs(read_audio(done.path).duration_s - done.duration_s) < 1e-3
+    done.path.unlink()
+    for passes in (0, 1):  # while it is measured, and while it is written
+        resampled = _interrupted_after(vc.blockwise._LongConversion._resampled, calls=passes)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(vc.blockwise._LongConversion, "_resampled", resampled)
+            convert()
+    assert output.read_bytes() == b"a result"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["long.wav", "out.wav"]
+
+
+def test_an_interrupt_before_the_first_sample_leaves_no_file(tmp_path: Path) -> None:
+    def blocks():
+        raise KeyboardInterrupt
+        yield
+
+    with pytest.raises(KeyboardInterrupt):
+        write_blocks(tmp_path / "out.wav", blocks(), 16_000, keep_partial=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def _interrupted_after(function, calls: int):

@@ -184,3 +184,14 @@ def test_shipped_model_moves_the_example_towards_the_reference(shipped: Converte
     ]
     assert voices[0] @ voices[1] > voices[0] @ voices[2] + 0.2
     assert abs(12 * np.log2(median_hz(converted) / median_hz(read_audio(reference)))) < 1
+
+
+@pytest.mark.parametrize("offset", [0.01, 0.2])
+def test_a_constant_offset_is_not_heard(tiny: Converter, high_voice: Audio, offset: float) -> None:
+    voice = tiny.voice(high_voice)
+    shifted = Audio(high_voice.waveform + np.float32(offset), high_voice.sample_rate)
+    there, here = (tiny.convert(clip, voice).waveform for clip in (shifted, high_voice))
+    assert active_level_db(there, 16_000) == pytest.approx(active_level_db(here, 16_000), abs=0.1)
+    assert np.mean((there - here) ** 2) < 1e-4 * np.mean(here**2)  # but for rounding
+    with pytest.raises(AudioError, match="silent"):
+        tiny.voice(Audio(np.full(32_000, offset, np.float32), 16_000))

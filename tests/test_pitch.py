@@ -43,6 +43,19 @@ def test_noise_and_silence_have_no_pitch() -> None:
         assert pitch_range(estimate_f0(waveform, FeatureConfig())) is None
 
 
+@pytest.mark.parametrize("mains", [50.0, 60.0])
+def test_mains_hum_is_no_voice(mains: float) -> None:
+    seconds = np.arange(16_000) / 16_000
+    hum = 0.01 * np.sin(2 * np.pi * mains * seconds).astype(np.float32)
+    voice = make_voice(180.0, seconds=1.0)
+    assert 0.03 < hum.max() / np.abs(voice).max() < 0.1  # loud enough to be heard in pauses
+    track = estimate_f0(np.concatenate([voice + hum, hum, hum]), FeatureConfig())
+    assert np.all(track[66:] == 0)
+    found, alone = (pitch_range(f0[:60]) for f0 in (track, estimate_f0(voice, FeatureConfig())))
+    assert found is not None and alone is not None
+    assert abs(found.median - alone.median) < 0.02
+
+
 def test_interpolation_fills_gaps_in_the_logarithm() -> None:
     log_f0 = interpolate_log_f0(np.array([0, 100, 0, 400, 0], np.float32))
     np.testing.assert_allclose(np.exp(log_f0), [100, 100, 200, 400, 400], rtol=1e-5)

@@ -109,6 +109,18 @@ def test_loudness_follows_a_quiet_speaker(shipped: Converter, source: Audio) -> 
     assert 0.16 < ratio < 6.3  # 8 dB, of the 20 that it began with
 
 
+def test_a_microphones_offset_is_learnt(shipped: Converter, source: Audio) -> None:
+    ears = [Ear(shipped, kept=8) for _ in range(2)]
+    heard = []
+    for ear, offset in zip(ears, (0.0, 0.05), strict=True):
+        silence = np.zeros(6 * 16_000, np.float32)
+        samples = np.concatenate([silence, source.waveform[:32_000]]) + np.float32(offset)
+        for at in range(0, len(samples), 256):
+            ear.listen(samples[at : at + 256])
+        heard.append(ear.level_db)
+    assert heard[0] == pytest.approx(heard[1], abs=0.2)
+
+
 def test_a_clip_of_the_speaker_settles_the_stream(shipped: Converter, source: Audio) -> None:
     whole = shipped.convert(source, REFERENCE)
     log_mel = LogMel(shipped.features)

@@ -304,7 +304,8 @@ def write_blocks(
         blocks: waveforms `(samples,)` within full scale.
         sample_rate: in Hz, one that `writable_rate` accepts.
         comment: goes into the file's metadata.
-        keep_partial: on Ctrl-C, end the file where it is instead of dropping it.
+        keep_partial: on Ctrl-C, end the file where it is instead of dropping it; without a sample
+            there is none.
         samples: how many will come, if known: a WAV beyond 4 GB needs another header (RF64).
 
     Raises:
@@ -313,7 +314,7 @@ def write_blocks(
     file_format, subtype = _FORMATS[path.suffix.lower()]
     if file_format == "WAV" and 2 * samples > _MAX_WAV_BYTES:
         file_format = "RF64"
-    interrupted = None
+    interrupted, written = None, False
     try:
         with (
             written_beside(path) as scratch,
@@ -329,8 +330,9 @@ def write_blocks(
                     # libsndfile's Ogg writers overflow their stack on very long single writes
                     for start in range(0, len(block), sample_rate):
                         file.write(block[start : start + sample_rate])
+                        written = True
             except KeyboardInterrupt as caught:
-                if not keep_partial:
+                if not keep_partial or not written:
                     raise
                 interrupted = caught
     except OSError as error:
@@ -426,12 +428,23 @@ def fit_length(waveform: Waveform, samples: int) -> Waveform:
 
 
 def frame_levels_db(waveform: Waveform, sample_rate: int) -> npt.NDArray[np.float64]:
-    """Level of overlapping 20 ms frames every 10 ms, `(frames,)`, in dBFS (RMS)."""
+    """Level of overlapping 20 ms frames every 10 ms, `(frames,)`, in dBFS (RMS about the mean).
+
+    A constant offset, as cheap sound cards have it, is not loud.
+    """
     length, hop = level_frame(sample_rate)
     padded = np.pad(waveform.astype(np.float64), (0, max(0, length - len(waveform))))
-    energy = np.concatenate([[0.0], np.cumsum(padded**2)])
     starts = np.arange(0, len(padded) - length + 1, hop)
-    return 10 * np.log10(np.maximum((energy[starts + length] - energy[starts]) / length, 1e-12))
+    total, energy = (np.concatenate([[0.0], np.cumsum(x)]) for x in (padded, padded**2))
+    mean, square = ((x[starts + length] - x[starts]) / length for x in (total, energy))
+    return 10 * np.log10(np.maximum(square - mean**2, 1e-12))
+
+
+def without_offset(waveform: Waveform) -> Waveform:
+    """A clip `(samples,)` whose mean is 0."""
+    if not waveform.size:
+        return waveform
+    return (waveform - waveform.mean(dtype=np.float64)).astype(np.float32)
 
 
 def level_frame(sample_rate: int) -> tuple[int, int]:

@@ -75,6 +75,7 @@ _LISTEN, _ANALYSE, _ENCODE, _SYNTHESIZE = 0.05, 0.4, 0.55, 0.95
 class FileConversion:
     """What became of one file."""
 
+    path: Path
     duration_s: float  # of what was written
     source_s: float
     sample_rate: int
@@ -112,7 +113,8 @@ def convert_file(
         pitch: as in `Converter.convert`.
         sample_rate: of the output in Hz; the source's own by default.
         progress: called with the share done, 0 to 1.
-        keep_partial: on Ctrl-C, write what was synthesised until then.
+        keep_partial: on Ctrl-C, write what was synthesised until then; where there is an `output`
+            already, beside it.
         strength: as in `Converter.convert`.
         denoise: as in `Converter.convert`.
 
@@ -133,7 +135,7 @@ def convert_file(
         )
         write_audio(output, converted, COMMENT)
         rate = writable_rate(output, converted.sample_rate)
-        return FileConversion(converted.duration_s, converted.duration_s, rate)
+        return FileConversion(output, converted.duration_s, converted.duration_s, rate)
     voice = converter.voice(references)
     if strength < 1:
         voice = converter.towards(voice, read_blocks(source, LONG_S), strength)
@@ -141,18 +143,22 @@ def convert_file(
         blocks = read_blocks(source, BLOCK_S)
         work.listen(blocks, f"source {source}", lambda r: writable_rate(output, sample_rate or r))
         work.denoise(everywhere=denoise)
+        target = output
         try:
             work.synthesize(voice, pitch)
         except KeyboardInterrupt:
             if not keep_partial or not work.converted_samples:
                 raise
+            if target.exists():
+                target = target.with_name(f"{target.stem}.partial{target.suffix}")
+        keep_partial &= not target.exists()
         made = _Counter(work.result(PEAK_LIMIT))
         try:
-            write_blocks(output, made, work.rate, COMMENT, keep_partial, work.result_samples)
+            write_blocks(target, made, work.rate, COMMENT, keep_partial, work.result_samples)
         except KeyboardInterrupt:
-            if not keep_partial:
+            if not keep_partial or not made.samples:
                 raise
-        done = FileConversion(made.samples / work.rate, work.source_s, work.rate)
+        done = FileConversion(target, made.samples / work.rate, work.source_s, work.rate)
         if not done.is_partial:
             progress(1.0)
         return done
@@ -195,7 +201,7 @@ class _Counter:
 
 
 class _Extent:
-    """The largest deviation from the mean of a waveform that comes in blocks."""
+    """Mean, and largest deviation from it, of a waveform that comes in blocks."""
 
     def __init__(self) -> None:
         self._lowest, self._highest, self._total, self._samples = np.inf, -np.inf, 0.0, 0
@@ -210,8 +216,12 @@ class _Extent:
     @property
     def peak(self) -> float:
         """Of everything so far."""
-        mean = self._total / self._samples
-        return max(self._highest - mean, mean - self._lowest)
+        return max(self._highest - self.mean, self.mean - self._lowest)
+
+    @property
+    def mean(self) -> float:
+        """Of everything so far."""
+        return self._total / self._samples
 
 
 class _Resampler:
@@ -256,11 +266,12 @@ class _Levelled:
 
     rows: Rows
     gain: float = 1.0
+    offset: float = 0.0  # before that gain
     peak: float = 0.0  # largest deviation from the mean, at that level
 
     def read(self, start: int, stop: int) -> Waveform:
         """Some of the samples."""
-        return (self.rows.read(start, stop) * self.gain).astype(np.float32)
+        return ((self.rows.read(start, stop) - self.offset) * self.gain).astype(np.float32)
 
 
 class _LongConversion:
@@ -353,7 +364,7 @@ class _LongConversion:
         check_activity(name, self.level_db, original.speech_s(), MIN_SPEECH_S)
         gain_db = self.features.level_db - at_model_rate.active_level_db()
         gain = 10 ** (gain_db / 20) if np.isfinite(gain_db) else 1.0
-        self.heard = self.quiet = _Levelled(self.waveform, gain, gain * extent.peak)
+        self.heard = self.quiet = _Levelled(self.waveform, gain, extent.mean, gain * extent.peak)
         self.progress(_LISTEN)
 
     def _listen_above(self) -> Callable[[Waveform, bool], None]:
@@ -406,11 +417,15 @@ class _LongConversion:
         return round(self.source_samples * self.rate / self.source_rate)
 
     def result(self, peak_limit: float = np.inf) -> Iterator[Waveform]:
-        """Blocks of the result, as loud as the source.
+        """Blocks of the result, as loud as the source; all of it is measured first.
 
         Args:
             peak_limit: turn it down if a sample would exceed this.
         """
+        gain = self._gain(peak_limit)
+        return ((block * gain).astype(np.float32) for block in self._resampled())
+
+    def _gain(self, peak_limit: float) -> float:
         peak = 0.0
         with closing(LevelMeter(self.rate, self.folder)) as meter:
             for block in self._resampled():
@@ -418,9 +433,7 @@ class _LongConversion:
                 peak = max(peak, float(np.abs(block).max(initial=0.0)))
             gain_db = self.level_db - meter.active_level_db()
         gain = 10 ** (gain_db / 20) if np.isfinite(gain_db) else 1.0
-        gain = min(gain, peak_limit / max(gain * peak, 1e-9) * gain)
-        for block in self._resampled():
-            yield (block * gain).astype(np.float32)
+        return min(gain, peak_limit / max(gain * peak, 1e-9) * gain)
 
     def _resampled(self) -> Iterator[Waveform]:
         """The result at its rate, with what lies above the model's band."""

@@ -30,6 +30,7 @@ from vc.audio import (
     read_audio,
     resample,
     speech_span,
+    without_offset,
 )
 from vc.checkpoint import load_autoencoder, load_denoiser, load_vocoder, weights_sha256
 from vc.clip_check import NO_SPEECH_KINDS, NOT_SPEECH, STRANGE, Problem, check_clip
@@ -223,6 +224,7 @@ class Converter:
             AudioError: the clip cannot be read.
         """
         audio = self.clip(clip)
+        audio = audio._replace(waveform=without_offset(audio.waveform))
         problems = check_clip(audio, role, self.features)
         if self.normality is None or any(problem.blocking for problem in problems):
             return ClipReport(problems, None)
@@ -278,7 +280,7 @@ class Converter:
         original = self.clip(clip)
         check_speech(original, _name(clip, "clip"))
         rate = self.features.sample_rate
-        waveform = resample(original.waveform, original.sample_rate, rate)
+        waveform = without_offset(resample(original.waveform, original.sample_rate, rate))
         level_db = active_level_db(waveform, rate)
         cleaned = self._clean(self._level(waveform))
         cleaned = cleaned * np.float32(10 ** ((level_db - self.features.level_db) / 20))
@@ -499,9 +501,9 @@ class Converter:
         return clip if isinstance(clip, Audio) else read_audio(clip)
 
     def _levelled(self, audio: Audio) -> Waveform:
-        """A clip at the model's rate and level, `(samples,)`."""
-        rate = self.features.sample_rate
-        return self._level(resample(audio.waveform, audio.sample_rate, rate))
+        """A clip at the model's rate and level, without offset, `(samples,)`."""
+        waveform = resample(audio.waveform, audio.sample_rate, self.features.sample_rate)
+        return self._level(without_offset(waveform))
 
     def _level(self, waveform: Waveform) -> Waveform:
         return normalize_level(waveform, self.features.sample_rate, self.features.level_db)

@@ -30,6 +30,7 @@ _VOICING_THRESHOLD = 0.45
 _OCTAVE_COST = 0.02
 OCTAVE_JUMP_COST = 0.35
 VOICING_COST = 0.14
+_SLOWER = (0.25, 0.5, 0.75)  # of the lowest F0
 _REFERENCE_STEP_S = 0.01
 _STEPS_A_FRAME = 2  # a path of smaller steps jumps less
 _CANDIDATES = 8
@@ -115,11 +116,21 @@ def _candidates(windows: Tensor, clip_peak: Tensor, config: FeatureConfig) -> Ca
     strength = heights.masked_fill(none, -math.inf)
     f0 = (1 / periods).masked_fill(none, 0.0)
     outer = windows.shape[-1] // 4
-    loudness = windows[..., outer:-outer].abs().amax(dim=-1) / clip_peak.clamp(min=1e-5)
+    hum = _slow_waves(windows.shape[-1], config).to(windows)
+    faster = windows - windows @ hum @ hum.T  # or mains hum would be heard where nobody speaks
+    loudness = faster[..., outer:-outer].abs().amax(dim=-1) / clip_peak.clamp(min=1e-5)
     above_silence = loudness / _SILENCE_THRESHOLD * (1 + _VOICING_THRESHOLD)
     unvoiced = _VOICING_THRESHOLD + (2 - above_silence).clamp(min=0.0)[..., None]  # (B, steps, 1)
     f0 = torch.cat([torch.zeros_like(unvoiced), f0], dim=-1)
     return Candidates(f0, torch.cat([unvoiced, strength], dim=-1))
+
+
+def _slow_waves(length: int, config: FeatureConfig) -> Tensor:
+    """What is slower than any voice: an orthonormal basis of it, `(length, waves)`."""
+    turns = np.arange(length) * config.f0_min / config.sample_rate
+    angles = [2 * np.pi * share * turns for share in _SLOWER]
+    waves = np.stack([f(angle) for angle in angles for f in (np.cos, np.sin)], axis=1)
+    return torch.from_numpy(np.linalg.qr(waves)[0].astype(np.float32))
 
 
 def _cross_correlation(windows: Tensor, lags: int) -> Tensor:

@@ -77,7 +77,7 @@ def _convert(options: argparse.Namespace) -> int:
         )
     if done.is_partial:
         print(
-            f"vc convert: interrupted; {options.output} holds the first {done.duration_s:.1f} s "
+            f"vc convert: interrupted; {done.path} holds the first {done.duration_s:.1f} s "
             f"of {done.source_s:.1f} s",
             file=sys.stderr,
         )

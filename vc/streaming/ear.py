@@ -29,6 +29,7 @@ _SPEECH_DB = 35.0  # so far below active speech, a block still belongs to it
 _PAUSE_S = 0.5  # silence that belongs to speech
 _MAX_GAIN_DB = 30.0
 _SMALLEST_PEAK = 0.02
+_OFFSET_S = 2.0  # in which a sound card's constant offset is learnt
 
 
 class Heard(NamedTuple):
@@ -61,6 +62,7 @@ class Ear:
         self._levels: deque[float] = deque(maxlen=round(MEMORY_S * 100))
         self._unmeasured = np.zeros(0, np.float32)
         self._peak = _SMALLEST_PEAK
+        self._offset = 0.0
         self._silent_s = math.inf
         denoiser = converter.denoiser
         self._denoise = None if denoiser is None else StepwiseDenoiser(denoiser)
@@ -73,6 +75,9 @@ class Ear:
     def listen(self, waveform: Waveform) -> None:
         """Take the next samples."""
         rate = self.features.sample_rate
+        learnt = min(1.0, len(waveform) / rate / _OFFSET_S)
+        self._offset += learnt * (float(waveform.mean()) - self._offset)
+        waveform = waveform - np.float32(self._offset)
         self._samples = np.concatenate([self._samples, waveform])
         fading = 0.5 ** (len(waveform) / rate / MEMORY_S)
         loudest = float(np.abs(waveform).max(initial=0.0))
