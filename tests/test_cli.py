@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -149,3 +150,31 @@ def test_help_is_quick_because_nothing_heavy_is_imported() -> None:
     )
     assert result.stdout.strip() == "[]"
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "output"),
+    [
+        ("encode IN -o OUT", "in.wav"),
+        ("compress IN -o OUT", "in.wav"),
+        ("convert IN REFERENCE -o OUT", "in.wav"),
+        ("convert REFERENCE IN -o OUT", "in.wav"),
+        ("denoise IN -o OUT", "in.wav"),
+        ("live IN --from-file REFERENCE --to-file OUT", "in.wav"),
+        ("denoise IN -o OUT", "link.wav"),
+        ("batch IN --reference REFERENCE -o FOLDER/new --report OUT", "in.wav"),
+        ("batch FOLDER/list.csv --reference REFERENCE -o FOLDER/new --report OUT", "list.csv"),
+    ],
+)
+def test_a_recording_is_never_replaced_by_what_is_made_of_it(
+    arguments: str, output: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(SOURCE, tmp_path / "in.wav")
+    (tmp_path / "link.wav").hardlink_to(tmp_path / "in.wav")
+    (tmp_path / "list.csv").write_text("source\nin.wav\n")
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    places = {"IN": "in.wav", "OUT": output, "FOLDER/new": "new", "FOLDER/list.csv": "list.csv"}
+    words = [tmp_path / places[w] if w in places else w for w in arguments.split()]
+    assert run(*[REFERENCE if word == "REFERENCE" else word for word in words]) == 2
+    assert output in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before

@@ -21,6 +21,7 @@ from vc.batch.tasks import Outcome, Settings, Status, Task, outcome_of
 from vc.safe_write import make_folder, remove_abandoned, write_text
 
 REPORT = "vc-batch-report.csv"
+REPORT_SUFFIXES = (".csv", ".json")
 
 Engine = Literal["local", "ray"]
 

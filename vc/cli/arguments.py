@@ -94,6 +94,24 @@ def audio_files(places: Iterable[Path]) -> list[Path]:
     return files
 
 
+def check_apart(output: Path, inputs: Iterable[Path]) -> None:
+    """Refuse an output that would take the place of what it is made from.
+
+    Raises:
+        DataError: it is one of the inputs.
+    """
+    for path in inputs:
+        if _same_file(output, path):
+            raise DataError(f"{output}: is an input as well; choose another name for the output")
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):  # one that is missing is told of when it is read
+        return False
+
+
 @contextmanager
 def progress_bar(what: str, quiet: bool) -> Iterator[Callable[[float], None]]:
     """Show the share done, 0 to 1, that is passed to what this yields."""

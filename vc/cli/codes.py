@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vc.cli.arguments import Commands, add_checkpoint, pitch
+from vc.cli.arguments import Commands, add_checkpoint, check_apart, pitch
 
 _SETTINGS = ("low", "medium", "high")  # of vc.compress.STAGES, which is too heavy for --help
 
@@ -24,11 +24,13 @@ def add_encode(commands: Commands) -> None:
 
 def _encode(options: argparse.Namespace) -> None:
     from vc.convert import load
-    from vc.safe_write import check_parent
-    from vc.units import encode_units, format_units, load_unit_model, save_units
+    from vc.safe_write import check_name, check_parent
+    from vc.units import SUFFIX, encode_units, format_units, load_unit_model, save_units
 
     if options.output:
+        check_name(options.output, [SUFFIX])
         check_parent(options.output)
+        check_apart(options.output, [options.clip])
     converter = load(options.checkpoint, vocoder="griffin-lim")  # nothing is synthesised
     model = load_unit_model(converter)
     units = encode_units(converter, options.clip, options.flat, model)
@@ -57,6 +59,7 @@ def _decode(options: argparse.Namespace) -> None:
     from vc.units import decode_units, load_unit_model, load_units
 
     check_writable(options.output)
+    check_apart(options.output, options.voice)
     converter = load(options.checkpoint)
     model = load_unit_model(converter)
     units = load_units(options.units, model)
@@ -76,11 +79,13 @@ def add_compress(commands: Commands) -> None:
 
 
 def _compress(options: argparse.Namespace) -> None:
-    from vc.compress import compress, save_compressed
+    from vc.compress import SUFFIX, compress, save_compressed
     from vc.convert import load
-    from vc.safe_write import check_parent
+    from vc.safe_write import check_name, check_parent
 
+    check_name(options.output, [SUFFIX])
     check_parent(options.output)
+    check_apart(options.output, [options.clip])
     converter = load(options.checkpoint, vocoder="griffin-lim")  # nothing is synthesised
     done = compress(converter, options.clip, options.setting)
     save_compressed(options.output, done.data)
@@ -107,6 +112,7 @@ def _decompress(options: argparse.Namespace) -> None:
     from vc.convert import COMMENT, load
 
     check_writable(options.output)
+    check_apart(options.output, options.voice or [])
     data = load_compressed(options.file)
     converter = load(options.checkpoint)
     spoken = decompress(converter, data, options.voice, str(options.file))

@@ -11,6 +11,7 @@ from vc.cli.arguments import (
     EXIT_INTERRUPTED,
     Commands,
     add_checkpoint,
+    check_apart,
     pitch,
     progress_bar,
     sample_rate,
@@ -61,6 +62,7 @@ def _convert(options: argparse.Namespace) -> int:
     from vc.convert import load
 
     check_writable(options.output)
+    check_apart(options.output, [options.source, *options.references])
     with progress_bar("converting", options.quiet) as show:
         converter = load(options.checkpoint, vocoder=options.vocoder)
         done = convert_file(
@@ -101,6 +103,7 @@ def _denoise(options: argparse.Namespace) -> None:
     from vc.convert import load
 
     check_writable(options.output)
+    check_apart(options.output, [options.source])
     converter = load(options.checkpoint, vocoder="griffin-lim")  # nothing is synthesised
     cleaned = converter.denoise(options.source)
     write_audio(options.output, cleaned)
