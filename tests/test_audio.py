@@ -14,6 +14,7 @@ from vc.audio import (
     Audio,
     active_level_db,
     check_speech,
+    find_audio,
     normalize_level,
     read_audio,
     resample,
@@ -219,6 +220,15 @@ def test_webm_and_m4a_are_read_through_ffmpeg(tmp_path: Path, name: str) -> None
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(AudioError, match="ffmpeg finds no sound"):
         read_audio(path)
+
+
+def test_recordings_of_phones_are_found_and_what_is_hidden_is_not(tmp_path: Path) -> None:
+    folder = tmp_path / ".mine"  # named by the user, hidden or not
+    names = ["a.M4A", "b.mp4", "c.webm", "d.mka", "e/f.wav"]
+    for name in [*names, ".g.wav", ".Trash/gone.wav", "e/.Trash/deep/gone.wav", "notes.txt"]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    assert find_audio(folder) == [folder / name for name in names]
 
 
 def test_without_ffmpeg_the_message_says_so(

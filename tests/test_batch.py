@@ -162,7 +162,7 @@ def test_a_manifest_names_sources_and_outputs_inside_the_folder_only(
     names += ["good/A.wav", ".hidden.wav", "f.exe"]
     manifest = tmp_path / f"list.{kind}"
     if kind == "csv":
-        manifest.write_text("source,output\n" + "".join(f"{clip},{name}\n" for name in names))
+        manifest.write_text("\ufeffsource,output\n" + "".join(f"{clip},{name}\n" for name in names))
     else:
         rows = [json.dumps({"source": str(clip), "output": name}) for name in names]
         manifest.write_text("\n".join(rows))

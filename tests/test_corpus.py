@@ -49,11 +49,23 @@ def test_manifest_and_features(corpus: Path, tmp_path: Path) -> None:
 def test_bad_clips_are_left_out_with_their_reason(copy: Path, tmp_path: Path) -> None:
     (copy / "toy" / "voice0" / "bad.wav").write_bytes(b"not audio")
     (copy / "toy" / "voice0" / "empty.wav").write_bytes(b"")
+    (copy / "toy" / "voice0" / "broken.wav").symlink_to(tmp_path / "nowhere.wav")
     report = prepare(copy, tmp_path / "cache", FEATURES, workers=1)
     assert len(report.utterances) == 24
     reasons = {other.file.name: other.reason for other in report.left_out}
     assert "not audio" in reasons["bad.wav"]
     assert "empty" in reasons["empty.wav"]
+    assert "No such file" in reasons["broken.wav"]
+
+
+def test_a_clip_that_becomes_a_link_to_nowhere_is_left_out(copy: Path, tmp_path: Path) -> None:
+    prepare(copy, tmp_path / "cache", FEATURES, workers=1)
+    clip = copy / "toy" / "voice0" / "clip0.wav"
+    clip.unlink()
+    clip.symlink_to(tmp_path / "nowhere.wav")
+    report = prepare(copy, tmp_path / "cache", FEATURES, workers=1)
+    assert len(report.utterances) == 23
+    assert [other.file for other in report.left_out] == [clip]
 
 
 def test_only_what_changed_is_done_again(copy: Path, tmp_path: Path) -> None:

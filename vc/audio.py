@@ -46,7 +46,10 @@ _FORMATS = {  # file suffix -> libsndfile (format, subtype)
     ".mp3": ("MP3", "MPEG_LAYER_III"),
     ".aiff": ("AIFF", "PCM_16"),
 }
-AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif"}  # found in folders
+AUDIO_SUFFIXES = {  # found in folders
+    *(".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif"),
+    *(".m4a", ".mp4", ".webm", ".mka"),  # as phones and browsers record, read by ffmpeg
+}
 WRITABLE_SUFFIXES = tuple(_FORMATS)
 RATES = (4_000, 400_000)  # Hz; beyond lies no recording of speech
 LONGEST_S = 1_800.0  # of a clip that is read as a whole; see `read_audio`
@@ -68,11 +71,12 @@ class Audio(NamedTuple):
 
 
 def find_audio(folder: Path) -> list[Path]:
-    """Every audio file below `folder`, sorted; hidden files are passed over."""
+    """Every audio file below `folder`, sorted; hidden files and folders are passed over."""
     return sorted(
         file
         for file in folder.rglob("*")
-        if file.suffix.lower() in AUDIO_SUFFIXES and not file.name.startswith(".")
+        if file.suffix.lower() in AUDIO_SUFFIXES
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
     )
 
 

@@ -7,6 +7,7 @@ preparing can be interrupted at any moment.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -204,9 +205,9 @@ def _already_done(cache: Path, clips: dict[str, Clip]) -> dict[str, _Measured]:
         clip = clips.get(row.name)
         if clip is None or row.facts is None:
             continue
-        target = feature_file(cache, row.name)
-        if target.exists() and row.stamp == _stamp(_file_stamp(clip.file), target):
-            done[row.name] = _Measured(row.seconds, row.facts, row.stamp)
+        with contextlib.suppress(OSError):  # one that is gone is not done
+            if row.stamp == _stamp(_file_stamp(clip.file), feature_file(cache, row.name)):
+                done[row.name] = _Measured(row.seconds, row.facts, row.stamp)
     return done
 
 
@@ -244,7 +245,10 @@ def _prepare_one(job: tuple[Clip, Path, FeatureConfig]) -> _Measured | str:
     clip, cache, features = job
     torch.set_num_threads(1)
     target = feature_file(cache, clip.name)
-    file_stamp = _file_stamp(clip.file)
+    try:
+        file_stamp = _file_stamp(clip.file)
+    except OSError as error:  # a link to nowhere, a file that has just gone
+        return f"cannot be read ({error.strerror})"
     cached = _cached(target, file_stamp, features)
     if cached is not None:
         return cached

@@ -120,7 +120,7 @@ def _find(sources: Sequence[Path], output: Path) -> Iterator[_Place]:
 
 def _read_manifest(path: Path) -> Iterator[_Place]:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             if path.suffix.lower() == ".csv":
                 rows: list[dict[str, Any]] = list(csv.DictReader(file))
             else:
