@@ -87,7 +87,9 @@ def _batch(options: argparse.Namespace) -> int:
     report.write(path)
     for outcome in report.outcomes:
         if outcome.status == "failed":
-            print(f"failed: {outcome.reason}", file=sys.stderr)
+            reason, source = outcome.reason, outcome.source
+            named = reason if source in reason else f"{source}: {reason}"
+            print(f"failed: {named}", file=sys.stderr)
         if outcome.warning and not options.quiet:
             print(f"{outcome.source}: {outcome.warning}", file=sys.stderr)
     if not options.quiet:
