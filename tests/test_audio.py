@@ -19,6 +19,7 @@ from vc.audio import (
     read_audio,
     resample,
     trim_silence,
+    writable_rate,
     write_audio,
 )
 from vc.errors import AudioError
@@ -97,6 +98,28 @@ def test_loud_audio_is_turned_down_not_clipped(tmp_path: Path) -> None:
     written = read_audio(tmp_path / "clip.wav").waveform
     assert np.abs(written).max() < 1
     assert np.corrcoef(written, loud)[0, 1] > 0.9999  # clipping would change the shape
+
+
+@pytest.mark.parametrize(
+    ("suffix", "rate", "written"),
+    [
+        (".mp3", 96_000, 48_000),
+        (".mp3", 22_050, 22_050),
+        (".opus", 44_100, 48_000),
+        (".flac", 100_001, 48_000),
+        (".flac", 96_000, 96_000),
+        (".ogg", 192_000, 192_000),
+        (".ogg", 384_000, 48_000),
+        (".wav", 384_000, 384_000),
+    ],
+)
+def test_a_rate_that_a_format_lacks_becomes_one_that_it_has(
+    tmp_path: Path, suffix: str, rate: int, written: int
+) -> None:
+    path = tmp_path / f"clip{suffix}"
+    assert writable_rate(path, rate) == written
+    write_audio(path, Audio(make_voice(seconds=0.5), rate))
+    assert read_audio(path).sample_rate == written
 
 
 def test_metadata_says_what_the_file_is(tmp_path: Path) -> None:

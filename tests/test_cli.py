@@ -178,3 +178,30 @@ def test_a_recording_is_never_replaced_by_what_is_made_of_it(
     assert run(*[REFERENCE if word == "REFERENCE" else word for word in words]) == 2
     assert output in capsys.readouterr().err
     assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("output", ["no/folder/x.html", "x.wav"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", "missing.tsv", "--report"],
+        ["probe", "--cache", "missing", "-o"],
+        ["batch", "missing.wav", "--reference", "missing.wav", "-o", "out", "--report"],
+    ],
+)
+def test_a_place_for_a_report_is_looked_at_before_the_work(
+    arguments: list[str], output: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if arguments[0] == "batch":
+        output = output.replace(".html", ".csv")
+    assert run(*arguments, tmp_path / output) == 2
+    assert Path(output).name in capsys.readouterr().err
+
+
+def test_the_rate_is_told_that_was_written(
+    tmp_path: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, output = tmp_path / "a.wav", tmp_path / "a.opus"
+    write_audio(source, Audio(make_voice(seconds=1.0), 44_100))
+    assert run("denoise", source, "-o", output, "--checkpoint", tiny_checkpoint) == 0
+    assert "at 48000 Hz" in capsys.readouterr().out

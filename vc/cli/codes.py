@@ -54,7 +54,7 @@ def add_decode(commands: Commands) -> None:
 
 
 def _decode(options: argparse.Namespace) -> None:
-    from vc.audio import check_writable, write_audio
+    from vc.audio import check_writable, writable_rate, write_audio
     from vc.convert import COMMENT, load
     from vc.units import decode_units, load_unit_model, load_units
 
@@ -65,7 +65,8 @@ def _decode(options: argparse.Namespace) -> None:
     units = load_units(options.units, model)
     spoken = decode_units(converter, units, options.voice, options.pitch, model)
     write_audio(options.output, spoken, COMMENT)
-    print(f"{options.output}: {spoken.duration_s:.2f} s at {spoken.sample_rate} Hz")
+    rate = writable_rate(options.output, spoken.sample_rate)
+    print(f"{options.output}: {spoken.duration_s:.2f} s at {rate} Hz")
 
 
 def add_compress(commands: Commands) -> None:
@@ -107,7 +108,7 @@ def add_decompress(commands: Commands) -> None:
 
 
 def _decompress(options: argparse.Namespace) -> None:
-    from vc.audio import check_writable, write_audio
+    from vc.audio import check_writable, writable_rate, write_audio
     from vc.compress import decompress, load_compressed
     from vc.convert import COMMENT, load
 
@@ -117,7 +118,8 @@ def _decompress(options: argparse.Namespace) -> None:
     converter = load(options.checkpoint)
     spoken = decompress(converter, data, options.voice, str(options.file))
     write_audio(options.output, spoken, COMMENT)
-    print(f"{options.output}: {spoken.duration_s:.2f} s at {spoken.sample_rate} Hz")
+    rate = writable_rate(options.output, spoken.sample_rate)
+    print(f"{options.output}: {spoken.duration_s:.2f} s at {rate} Hz")
 
 
 def _add_voice(parser: argparse.ArgumentParser, required: bool) -> None:

@@ -99,7 +99,7 @@ def add_denoise(commands: Commands) -> None:
 
 
 def _denoise(options: argparse.Namespace) -> None:
-    from vc.audio import check_writable, write_audio
+    from vc.audio import check_writable, writable_rate, write_audio
     from vc.convert import load
 
     check_writable(options.output)
@@ -107,4 +107,5 @@ def _denoise(options: argparse.Namespace) -> None:
     converter = load(options.checkpoint, vocoder="griffin-lim")  # nothing is synthesised
     cleaned = converter.denoise(options.source)
     write_audio(options.output, cleaned)
-    print(f"{options.output}: {cleaned.duration_s:.2f} s at {cleaned.sample_rate} Hz")
+    rate = writable_rate(options.output, cleaned.sample_rate)
+    print(f"{options.output}: {cleaned.duration_s:.2f} s at {rate} Hz")

@@ -23,10 +23,11 @@ from vc.checkpoint import inspect_checkpoint
 from vc.config import SHIPPED
 from vc.convert import COMMENT, Converter, load
 from vc.errors import DataError
+from vc.evaluation.html import HTML_SUFFIXES
 from vc.evaluation.judges import judge_versions, require
 from vc.evaluation.results import Results, as_row, from_row, write_results
 from vc.evaluation.score import Judges, Pair, PairScore, load_clip, read_pairs, score_pair
-from vc.safe_write import write_text
+from vc.safe_write import check_name, check_parent, write_text
 
 SCORES_FILE, PROGRESS_FILE, REPORT_FILE = "scores.json", "scored.jsonl", "report.html"
 
@@ -88,9 +89,14 @@ def evaluate(
         name: of the system in tables; the folder's by default.
 
     Raises:
+        VCError: there can be no report of that name.
         DataError: the table or a converted clip is missing or cannot be used.
         AudioError: a clip cannot be read or converted.
     """
+    if report:
+        check_name(report, HTML_SUFFIXES)
+        if not (output and report.absolute().parent == output.absolute()):  # made if missing
+            check_parent(report)
     if output or report:
         require("matplotlib")  # before the work, not after it
     pairs = read_pairs(table, root)[::every]
