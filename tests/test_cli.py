@@ -106,6 +106,26 @@ def test_a_wrong_pitch_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert "match, keep" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "prepare corpus -o cache --workers -1",
+        "prepare corpus -o cache --workers 0",
+        "evaluate pairs.tsv --workers 0",
+        "probe --cache cache --speakers 0",
+        "probe --cache cache --phone-clips -3",
+        "demo --port 99999",
+    ],
+)
+def test_a_number_out_of_range_is_explained(
+    arguments: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(*arguments.split())
+    assert caught.value.code == 2
+    assert "use a whole number from" in capsys.readouterr().err
+
+
 def test_info_describes_model_and_clips(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("info") == 0
     printed = capsys.readouterr().out

@@ -19,7 +19,8 @@ from vc.audio import Audio, active_level_db, read_audio, write_audio
 from vc.cli import main
 from vc.config import DataConfig, FeatureConfig
 from vc.corpus import feature_file, prepare, read_manifest, read_speakers
-from vc.errors import DataError
+from vc.errors import DataError, WorkerError
+from vc.evaluation.run import run_all
 from vc.training.data import SpeechData, load_noise
 
 FEATURES = FeatureConfig()
@@ -135,6 +136,20 @@ def test_preparing_again_computes_nothing(
     monkeypatch.setattr("vc.corpus.ProcessPoolExecutor", None)
     assert prepare(copy, cache, FEATURES).utterances == first.utterances
     assert (cache / "manifest.jsonl").read_bytes() == manifest
+
+
+def _die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed_is_told_of(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vc.corpus._prepare_one", _die)
+    with pytest.raises(WorkerError, match="fewer --workers"):
+        prepare(corpus, tmp_path / "cache", FEATURES, workers=1)
+    with pytest.raises(WorkerError, match="fewer --workers"):
+        list(run_all(_die, [1, 2], 2, "scoring"))
 
 
 def test_a_killed_preparation_ends_as_if_undisturbed(copy: Path, tmp_path: Path) -> None:

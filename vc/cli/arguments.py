@@ -77,6 +77,13 @@ def at_least(least: int) -> Callable[[str], int]:
     return number
 
 
+def port(text: str) -> int:
+    """A port that a server can have."""
+    if text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= 65_535:
+        return int(text[:9])
+    raise argparse.ArgumentTypeError(f"{text!r}: use a whole number from 1 to 65535")
+
+
 def audio_files(places: Iterable[Path]) -> list[Path]:
     """Files as they are named, and every audio file below folders.
 

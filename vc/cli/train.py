@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vc.cli.arguments import Commands
+from vc.cli.arguments import Commands, at_least
 from vc.errors import VCError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def add_prepare(commands: Commands) -> None:
     prepare.add_argument(
         "--test-share", type=float, default=0.0, help="of the speakers, for a test part (0)"
     )
-    prepare.add_argument("--workers", type=int, help="processes; all cores by default")
+    prepare.add_argument("--workers", type=at_least(1), help="processes; all cores by default")
     prepare.set_defaults(run=_prepare)
 
 

@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,7 +23,7 @@ from vc.audio import AUDIO_SUFFIXES, write_audio
 from vc.checkpoint import inspect_checkpoint
 from vc.config import SHIPPED
 from vc.convert import COMMENT, Converter, load
-from vc.errors import DataError
+from vc.errors import DataError, WorkerError
 from vc.evaluation.html import HTML_SUFFIXES
 from vc.evaluation.judges import judge_versions, require
 from vc.evaluation.results import Results, as_row, from_row, write_results
@@ -175,7 +176,11 @@ def run_all(
     title: str,
     already: int = 0,
 ) -> Iterator[tuple[Job, Score]]:
-    """Each job with its result, in order, over processes and under a progress bar."""
+    """Each job with its result, in order, over processes and under a progress bar.
+
+    Raises:
+        WorkerError: a worker was killed.
+    """
     bar = tqdm(desc=title, unit="pair", initial=already, total=already + len(jobs))
     workers = min(workers or os.cpu_count() or 1, len(jobs))
     with bar:
@@ -189,6 +194,8 @@ def run_all(
             for job, result in zip(jobs, pool.map(score, jobs), strict=True):
                 yield job, result
                 bar.update()
+        except BrokenProcessPool as error:
+            raise WorkerError from error
         finally:
             pool.shutdown(cancel_futures=True)
 
