@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from tests.conftest import EXAMPLES, hold_out_last_voice, make_voice
-from vc.audio import Audio, read_audio, write_audio
+from vc.audio import Audio, active_level_db, read_audio, write_audio
 from vc.cli import main
 
 SOURCE, REFERENCE = EXAMPLES / "source.flac", EXAMPLES / "reference.flac"
@@ -132,6 +132,21 @@ def test_info_describes_model_and_clips(capsys: pytest.CaptureFixture[str]) -> N
     assert "autoencoder" in printed and "vocoder" in printed and "16000 Hz" in printed
     assert run("info", SOURCE) == 0
     assert "16000 Hz" in capsys.readouterr().out
+
+
+def test_info_goes_on_after_a_bad_file_and_knows_no_longest(
+    bad: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    second = np.tile(make_voice(seconds=1.0)[:16_000:4], 1_900)  # of 4 kHz
+    write_audio(bad / "long.wav", Audio(second, 4_000))
+    assert run("info", SOURCE, bad / "text.wav", bad / "missing.wav", bad / "long.wav") == 1
+    printed = capsys.readouterr()
+    source = read_audio(SOURCE)
+    level = active_level_db(source.waveform, source.sample_rate)
+    assert f"{source.duration_s:.2f} s, 16000 Hz, speech at {level:.1f} dBFS" in printed.out
+    assert "long.wav: 1900.00 s, 4000 Hz" in printed.out
+    assert "text.wav: not audio" in printed.err and "missing.wav: no such file" in printed.err
+    assert run("info", bad / "text.wav") == 2
 
 
 def test_prepare_then_train(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
