@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -26,9 +27,11 @@ def serve(checkpoint: Path | None, settings: DemoSettings, announce: Callable[[s
         announce: is given the address when the page can be opened.
 
     Raises:
-        VCError: the port is taken, or the options do not fit together.
+        VCError: the port is taken, the host is none of this computer's, or the options do not fit
+            together.
     """
     credentials = _credentials(settings)
+    _check_host(settings.host)
     with demo_folder(settings) as folder:
         # torch's convolutions keep code for every length of clip they have met, up to so many
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
@@ -73,6 +76,19 @@ def _credentials(settings: DemoSettings) -> tuple[str, str] | None:
     if not settings.user or not password:
         raise VCError("a user needs a password and a password a user: give --user and --password")
     return settings.user, password
+
+
+def _check_host(host: str) -> None:
+    """Refuse what Gradio would try to serve at again and again."""
+    try:
+        family, *_, place = socket.getaddrinfo(host.strip("[]"), 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as tried:
+            tried.bind(place)
+    except (OSError, UnicodeError) as error:
+        raise VCError(
+            f"--host {host}: no address of this computer ({error}); use 127.0.0.1, or 0.0.0.0 "
+            "for the whole network"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -77,6 +77,9 @@ def main() -> int:
     except VCError as error:
         print(f"compare: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("compare: interrupted; run it again to go on", file=sys.stderr)
+        return 130
     print(table)
     if failed:
         print(f"compare: left out, since they failed: {', '.join(failed)}", file=sys.stderr)

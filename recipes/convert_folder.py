@@ -2,8 +2,14 @@
 
     python recipes/convert_folder.py recordings --reference voice.wav -o converted
 
-See `vc batch --help` for everything it can do. From Python it is one call:
-`vc.batch.run_batch([Path("recordings")], [Path("voice.wav")], Path("converted"), Settings())`.
+See `vc batch --help` for everything it can do. From Python it is one call, behind a guard since
+workers import the script again:
+
+    from pathlib import Path
+    from vc.batch import Settings, run_batch
+
+    if __name__ == "__main__":
+        run_batch([Path("recordings")], [Path("voice.wav")], Path("converted"), Settings())
 """
 
 from __future__ import annotations

@@ -14,10 +14,12 @@ from vc.audio import (
     Audio,
     active_level_db,
     check_speech,
+    find_audio,
     normalize_level,
     read_audio,
     resample,
     trim_silence,
+    writable_rate,
     write_audio,
 )
 from vc.errors import AudioError
@@ -96,6 +98,28 @@ def test_loud_audio_is_turned_down_not_clipped(tmp_path: Path) -> None:
     written = read_audio(tmp_path / "clip.wav").waveform
     assert np.abs(written).max() < 1
     assert np.corrcoef(written, loud)[0, 1] > 0.9999  # clipping would change the shape
+
+
+@pytest.mark.parametrize(
+    ("suffix", "rate", "written"),
+    [
+        (".mp3", 96_000, 48_000),
+        (".mp3", 22_050, 22_050),
+        (".opus", 44_100, 48_000),
+        (".flac", 100_001, 48_000),
+        (".flac", 96_000, 96_000),
+        (".ogg", 192_000, 192_000),
+        (".ogg", 384_000, 48_000),
+        (".wav", 384_000, 384_000),
+    ],
+)
+def test_a_rate_that_a_format_lacks_becomes_one_that_it_has(
+    tmp_path: Path, suffix: str, rate: int, written: int
+) -> None:
+    path = tmp_path / f"clip{suffix}"
+    assert writable_rate(path, rate) == written
+    write_audio(path, Audio(make_voice(seconds=0.5), rate))
+    assert read_audio(path).sample_rate == written
 
 
 def test_metadata_says_what_the_file_is(tmp_path: Path) -> None:
@@ -219,6 +243,15 @@ def test_webm_and_m4a_are_read_through_ffmpeg(tmp_path: Path, name: str) -> None
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(AudioError, match="ffmpeg finds no sound"):
         read_audio(path)
+
+
+def test_recordings_of_phones_are_found_and_what_is_hidden_is_not(tmp_path: Path) -> None:
+    folder = tmp_path / ".mine"  # named by the user, hidden or not
+    names = ["a.M4A", "b.mp4", "c.webm", "d.mka", "e/f.wav"]
+    for name in [*names, ".g.wav", ".Trash/gone.wav", "e/.Trash/deep/gone.wav", "notes.txt"]:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    assert find_audio(folder) == [folder / name for name in names]
 
 
 def test_without_ffmpeg_the_message_says_so(

@@ -21,8 +21,9 @@ import pytest
 from tests.conftest import EXAMPLES, make_voice
 from vc.audio import Audio, read_audio, write_audio
 from vc.batch import LEDGER, REPORT, BatchReport, Settings, run_batch
+from vc.batch.plan import plan
 from vc.cli import main
-from vc.errors import AudioError, DataError
+from vc.errors import AudioError, DataError, VoiceError
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = EXAMPLES / "reference.flac"
@@ -149,6 +150,65 @@ def test_each_voice_has_its_folder_and_names_do_not_collide(
     assert sorted(results(tmp_path / "out")) == sorted(names)
 
 
+def test_sources_of_one_name_are_numbered_the_same_each_time(
+    sources: Path, settings: Settings, tmp_path: Path
+) -> None:
+    takes = [sources / f"day{day}" / "take1.wav" for day in (0, 1, 2)]
+    other = sources / "take1-2.wav"  # keeps its name
+    for given in ([*takes, other], [other, *takes, takes[1]]):
+        tasks = plan(given, {"": (REFERENCE,)}, tmp_path / "out", settings)
+        assert {task.source: (task.name, task.problem) for task in tasks} == {
+            takes[0]: ("take1.wav", ""),
+            takes[1]: ("take1-3.wav", ""),
+            takes[2]: ("take1-4.wav", ""),
+            other: ("take1-2.wav", ""),
+        }
+        assert len(tasks) == 4
+
+
+def test_a_source_outside_a_manifests_folder_keeps_its_name_only(
+    sources: Path, settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "lists").mkdir()
+    manifest = tmp_path / "lists" / "list.csv"
+    manifest.write_text("source\n../me.wav\n../../you.wav\nin/it.wav\n")
+    tasks = plan([manifest], {"": (REFERENCE,)}, tmp_path / "out", settings)
+    assert [task.name for task in tasks] == ["me.wav", "you.wav", "in/it.wav"]
+    assert not any(task.problem for task in tasks)
+
+
+def test_what_fails_is_told_with_its_source(
+    sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip = sources / "day0" / "room" / "clip0.wav"
+    manifest = tmp_path / "list.csv"
+    manifest.write_text(f"source,output\n{clip},../no.wav\n")
+    arguments = ["batch", manifest, "--reference", REFERENCE, "-o", tmp_path / "out"]
+    assert main([str(a) for a in arguments]) == 1
+    (line,) = [one for one in capsys.readouterr().err.splitlines() if one.startswith("failed")]
+    assert str(clip) in line and "leaves the output folder" in line
+
+
+def test_ctrl_c_waits_for_few_hashes(
+    sources: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def interrupted(tasks, *_):
+        next(tasks)
+        raise KeyboardInterrupt
+        yield
+
+    manifest = tmp_path / "list.csv"
+    clip = sources / "day0" / "room" / "clip0.wav"
+    manifest.write_text("source,output\n" + "".join(f"{clip},{n}.wav\n" for n in range(200)))
+    monkeypatch.setattr("vc.batch.run.result_key", lambda task, *_: asked.append(task) or "key")
+    monkeypatch.setattr("vc.batch.run.run_local", interrupted)
+    report = run(manifest, tmp_path / "out", settings)
+    assert report.is_interrupted and report.count("interrupted") == 200
+    assert len(asked) < 20
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_a_manifest_names_sources_and_outputs_inside_the_folder_only(
     sources: Path, settings: Settings, tmp_path: Path, kind: str
@@ -162,7 +222,7 @@ def test_a_manifest_names_sources_and_outputs_inside_the_folder_only(
     names += ["good/A.wav", ".hidden.wav", "f.exe"]
     manifest = tmp_path / f"list.{kind}"
     if kind == "csv":
-        manifest.write_text("source,output\n" + "".join(f"{clip},{name}\n" for name in names))
+        manifest.write_text("\ufeffsource,output\n" + "".join(f"{clip},{name}\n" for name in names))
     else:
         rows = [json.dumps({"source": str(clip), "output": name}) for name in names]
         manifest.write_text("\n".join(rows))
@@ -183,6 +243,11 @@ def test_a_batch_that_cannot_start_says_why(
         run(tmp_path, tmp_path / "out", settings)
     with pytest.raises(AudioError, match="no such file"):
         run(sources, tmp_path / "out", settings, references=[tmp_path / "nobody.wav"])
+    with pytest.raises(DataError, match="is the output folder"):
+        run(sources, sources, settings)
+    (tmp_path / "bad.voice").write_bytes(b"damaged")
+    with pytest.raises(VoiceError, match=r"bad\.voice: not a voice file"):
+        run(sources, tmp_path / "out", settings, references=[tmp_path / "bad.voice"])
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match=r"bad\.csv: not a manifest"):
         run(tmp_path / "bad.csv", tmp_path / "out", settings)

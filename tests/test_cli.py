@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import soundfile
 
 from tests.conftest import EXAMPLES, hold_out_last_voice, make_voice
-from vc.audio import Audio, read_audio, write_audio
+from vc.audio import Audio, active_level_db, read_audio, write_audio
 from vc.cli import main
 
 SOURCE, REFERENCE = EXAMPLES / "source.flac", EXAMPLES / "reference.flac"
@@ -105,12 +106,47 @@ def test_a_wrong_pitch_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert "match, keep" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "prepare corpus -o cache --workers -1",
+        "prepare corpus -o cache --workers 0",
+        "evaluate pairs.tsv --workers 0",
+        "probe --cache cache --speakers 0",
+        "probe --cache cache --phone-clips -3",
+        "demo --port 99999",
+    ],
+)
+def test_a_number_out_of_range_is_explained(
+    arguments: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run(*arguments.split())
+    assert caught.value.code == 2
+    assert "use a whole number from" in capsys.readouterr().err
+
+
 def test_info_describes_model_and_clips(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("info") == 0
     printed = capsys.readouterr().out
     assert "autoencoder" in printed and "vocoder" in printed and "16000 Hz" in printed
     assert run("info", SOURCE) == 0
     assert "16000 Hz" in capsys.readouterr().out
+
+
+def test_info_goes_on_after_a_bad_file_and_knows_no_longest(
+    bad: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    second = np.tile(make_voice(seconds=1.0)[:16_000:4], 1_900)  # of 4 kHz
+    write_audio(bad / "long.wav", Audio(second, 4_000))
+    assert run("info", SOURCE, bad / "text.wav", bad / "missing.wav", bad / "long.wav") == 1
+    printed = capsys.readouterr()
+    source = read_audio(SOURCE)
+    level = active_level_db(source.waveform, source.sample_rate)
+    assert f"{source.duration_s:.2f} s, 16000 Hz, speech at {level:.1f} dBFS" in printed.out
+    assert "long.wav: 1900.00 s, 4000 Hz" in printed.out
+    assert "text.wav: not audio" in printed.err and "missing.wav: no such file" in printed.err
+    assert run("info", bad / "text.wav") == 2
 
 
 def test_prepare_then_train(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -149,3 +185,58 @@ def test_help_is_quick_because_nothing_heavy_is_imported() -> None:
     )
     assert result.stdout.strip() == "[]"
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "output"),
+    [
+        ("encode IN -o OUT", "in.wav"),
+        ("compress IN -o OUT", "in.wav"),
+        ("convert IN REFERENCE -o OUT", "in.wav"),
+        ("convert REFERENCE IN -o OUT", "in.wav"),
+        ("denoise IN -o OUT", "in.wav"),
+        ("live IN --from-file REFERENCE --to-file OUT", "in.wav"),
+        ("denoise IN -o OUT", "link.wav"),
+        ("batch IN --reference REFERENCE -o FOLDER/new --report OUT", "in.wav"),
+        ("batch FOLDER/list.csv --reference REFERENCE -o FOLDER/new --report OUT", "list.csv"),
+    ],
+)
+def test_a_recording_is_never_replaced_by_what_is_made_of_it(
+    arguments: str, output: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(SOURCE, tmp_path / "in.wav")
+    (tmp_path / "link.wav").hardlink_to(tmp_path / "in.wav")
+    (tmp_path / "list.csv").write_text("source\nin.wav\n")
+    before = {file: file.read_bytes() for file in tmp_path.iterdir()}
+    places = {"IN": "in.wav", "OUT": output, "FOLDER/new": "new", "FOLDER/list.csv": "list.csv"}
+    words = [tmp_path / places[w] if w in places else w for w in arguments.split()]
+    assert run(*[REFERENCE if word == "REFERENCE" else word for word in words]) == 2
+    assert output in capsys.readouterr().err
+    assert {file: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("output", ["no/folder/x.html", "x.wav"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", "missing.tsv", "--report"],
+        ["probe", "--cache", "missing", "-o"],
+        ["batch", "missing.wav", "--reference", "missing.wav", "-o", "out", "--report"],
+    ],
+)
+def test_a_place_for_a_report_is_looked_at_before_the_work(
+    arguments: list[str], output: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if arguments[0] == "batch":
+        output = output.replace(".html", ".csv")
+    assert run(*arguments, tmp_path / output) == 2
+    assert Path(output).name in capsys.readouterr().err
+
+
+def test_the_rate_is_told_that_was_written(
+    tmp_path: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, output = tmp_path / "a.wav", tmp_path / "a.opus"
+    write_audio(source, Audio(make_voice(seconds=1.0), 44_100))
+    assert run("denoise", source, "-o", output, "--checkpoint", tiny_checkpoint) == 0
+    assert "at 48000 Hz" in capsys.readouterr().out

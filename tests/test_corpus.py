@@ -19,7 +19,8 @@ from vc.audio import Audio, active_level_db, read_audio, write_audio
 from vc.cli import main
 from vc.config import DataConfig, FeatureConfig
 from vc.corpus import feature_file, prepare, read_manifest, read_speakers
-from vc.errors import DataError
+from vc.errors import DataError, WorkerError
+from vc.evaluation.run import run_all
 from vc.training.data import SpeechData, load_noise
 
 FEATURES = FeatureConfig()
@@ -49,11 +50,23 @@ def test_manifest_and_features(corpus: Path, tmp_path: Path) -> None:
 def test_bad_clips_are_left_out_with_their_reason(copy: Path, tmp_path: Path) -> None:
     (copy / "toy" / "voice0" / "bad.wav").write_bytes(b"not audio")
     (copy / "toy" / "voice0" / "empty.wav").write_bytes(b"")
+    (copy / "toy" / "voice0" / "broken.wav").symlink_to(tmp_path / "nowhere.wav")
     report = prepare(copy, tmp_path / "cache", FEATURES, workers=1)
     assert len(report.utterances) == 24
     reasons = {other.file.name: other.reason for other in report.left_out}
     assert "not audio" in reasons["bad.wav"]
     assert "empty" in reasons["empty.wav"]
+    assert "No such file" in reasons["broken.wav"]
+
+
+def test_a_clip_that_becomes_a_link_to_nowhere_is_left_out(copy: Path, tmp_path: Path) -> None:
+    prepare(copy, tmp_path / "cache", FEATURES, workers=1)
+    clip = copy / "toy" / "voice0" / "clip0.wav"
+    clip.unlink()
+    clip.symlink_to(tmp_path / "nowhere.wav")
+    report = prepare(copy, tmp_path / "cache", FEATURES, workers=1)
+    assert len(report.utterances) == 23
+    assert [other.file for other in report.left_out] == [clip]
 
 
 def test_only_what_changed_is_done_again(copy: Path, tmp_path: Path) -> None:
@@ -123,6 +136,20 @@ def test_preparing_again_computes_nothing(
     monkeypatch.setattr("vc.corpus.ProcessPoolExecutor", None)
     assert prepare(copy, cache, FEATURES).utterances == first.utterances
     assert (cache / "manifest.jsonl").read_bytes() == manifest
+
+
+def _die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed_is_told_of(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vc.corpus._prepare_one", _die)
+    with pytest.raises(WorkerError, match="fewer --workers"):
+        prepare(corpus, tmp_path / "cache", FEATURES, workers=1)
+    with pytest.raises(WorkerError, match="fewer --workers"):
+        list(run_all(_die, [1, 2], 2, "scoring"))
 
 
 def test_a_killed_preparation_ends_as_if_undisturbed(copy: Path, tmp_path: Path) -> None:

@@ -71,5 +71,10 @@ def test_what_is_wrong_with_the_options_is_said_in_one_line(
         monkeypatch.setenv("VC_DEMO_PASSWORD", "")
         assert main([*arguments, "--port", str(port)]) == 2
         assert f"port {port}" in capsys.readouterr().err
+    for host in ("192.0.2.1", "a" * 300):  # of documentation; no name
+        assert main([*arguments, "--host", host]) == 2
+        assert "no address of this computer" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["demo", "--max-minutes", "0"])
+    with pytest.raises(SystemExit):
+        main(["demo", "--port", "99999"])

@@ -13,6 +13,7 @@ from tests.conftest import make_voice
 from vc.audio import Audio, read_audio, write_audio
 from vc.cli import main
 from vc.convert import Converter
+from vc.export import export_onnx
 from vc.exportable import ExportableDecoder
 from vc.pitch import estimate_f0
 
@@ -63,6 +64,22 @@ def test_every_part_is_there_and_described(exported: Path) -> None:
         "export.json",
         *(f"{name}.onnx" for name in GRAPHS),
     }
+
+
+def test_an_export_shows_how_far_it_is(
+    tiny: Converter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[float] = []
+    monkeypatch.setattr("vc.export.torch.onnx.export", lambda *_, **__: _Nothing())
+    export_onnx(tiny, tmp_path / "graphs", shares.append)
+    assert shares == pytest.approx([number / len(GRAPHS) for number in range(1, len(GRAPHS) + 1)])
+
+
+class _Nothing:
+    """An exported graph that writes nothing."""
+
+    def save(self, path: Path, external_data: bool) -> None:
+        assert not external_data
 
 
 @pytest.mark.parametrize("samples", [513, 4_001, 40_000])

@@ -103,8 +103,9 @@ def test_a_table_names_files_and_speakers(tmp_path: Path, suffix: str, comma: st
     touch(tmp_path, "x/1.wav", "y/1.wav")
     rows = ["path,speaker,text", "x/1.wav,ann,one", "y/1.wav,ann,two", "z/1.wav,bob,"]
     table = tmp_path / f"mine{suffix}"
-    write(table, "\n".join(rows).replace(",", comma))
-    assert clips(table) == {"mine/ann/x-1": "one", "mine/ann/y-1": "two"}
+    for mark in ("", "\ufeff"):  # Excel's
+        write(table, mark + "\n".join(rows).replace(",", comma))
+        assert clips(table) == {"mine/ann/x-1": "one", "mine/ann/y-1": "two"}
     assert "line 4" in left_out(table)["1.wav"]
     write(table, "file,who\n1.wav,ann\n".replace(",", comma))
     with pytest.raises(DataError, match="path and speaker"):

@@ -25,6 +25,7 @@ from tests.conftest import (
     hold_out_last_voice,
 )
 from vc.checkpoint import inspect_checkpoint, load_autoencoder, load_vocoder, save_checkpoint
+from vc.cli import main
 from vc.config import (
     DataConfig,
     FeatureConfig,
@@ -170,6 +171,30 @@ def test_a_run_that_is_killed_again_and_again_ends_as_if_undisturbed(
         process.wait()
     assert start(killed).wait() == 0
     assert _contents(killed) == _contents(tmp_path / "whole")
+
+
+def test_an_interrupted_run_says_so(
+    cache: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    add_gradients = AutoencoderTask.add_gradients
+
+    def interrupted(self: AutoencoderTask, step: int, *others) -> dict[str, float]:
+        if step == 1 and (tmp_path / LOG_FILE).exists():  # else its time is measured
+            os.kill(os.getpid(), signal.SIGINT)
+        return add_gradients(self, step, *others)
+
+    settings = ["run.steps=3", "data.batch_size=2", "data.segment_frames=32"]
+    changes = [part for change in settings for part in ("--set", change)]
+    arguments = ["train", "tiny", "--cache", str(cache), "-o", str(tmp_path), *changes]
+    with monkeypatch.context() as patch:
+        patch.setattr(AutoencoderTask, "add_gradients", interrupted)
+        assert main([*arguments, "--device", "cpu"]) == 130
+    assert "interrupted at step 2 of 3; run it again to go on" in capsys.readouterr().err
+    assert main([*arguments, "--device", "cpu"]) == 0
+    assert "on held-out speech" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("recipe", ["tiny", "vocoder"])

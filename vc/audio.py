@@ -46,13 +46,19 @@ _FORMATS = {  # file suffix -> libsndfile (format, subtype)
     ".mp3": ("MP3", "MPEG_LAYER_III"),
     ".aiff": ("AIFF", "PCM_16"),
 }
-AUDIO_SUFFIXES = {".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif"}  # found in folders
+AUDIO_SUFFIXES = {  # found in folders
+    *(".wav", ".flac", ".mp3", ".ogg", ".opus", ".aiff", ".aif"),
+    *(".m4a", ".mp4", ".webm", ".mka"),  # as phones and browsers record, read by ffmpeg
+}
 WRITABLE_SUFFIXES = tuple(_FORMATS)
 RATES = (4_000, 400_000)  # Hz; beyond lies no recording of speech
 LONGEST_S = 1_800.0  # of a clip that is read as a whole; see `read_audio`
 _READ_AT_ONCE = 1 << 21  # numbers, over all channels
 _MAX_WAV_BYTES = 2**32 - 2**16
-_OPUS_RATES = (8_000, 12_000, 16_000, 24_000, 48_000)
+_RATES_OF = {  # the only ones that these have
+    "OPUS": (8_000, 12_000, 16_000, 24_000, 48_000),
+    "MPEG_LAYER_III": (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000),
+}
 
 
 class Audio(NamedTuple):
@@ -68,11 +74,12 @@ class Audio(NamedTuple):
 
 
 def find_audio(folder: Path) -> list[Path]:
-    """Every audio file below `folder`, sorted; hidden files are passed over."""
+    """Every audio file below `folder`, sorted; hidden files and folders are passed over."""
     return sorted(
         file
         for file in folder.rglob("*")
-        if file.suffix.lower() in AUDIO_SUFFIXES and not file.name.startswith(".")
+        if file.suffix.lower() in AUDIO_SUFFIXES
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
     )
 
 
@@ -284,9 +291,15 @@ def write_audio(path: str | os.PathLike[str], audio: Audio, comment: str = "") -
 
 
 def writable_rate(path: Path, sample_rate: int) -> int:
-    """The rate that a file of this name can have: `sample_rate` itself but for Opus."""
-    opus = _FORMATS[path.suffix.lower()][1] == "OPUS"
-    return 48_000 if opus and sample_rate not in _OPUS_RATES else sample_rate
+    """The rate that a file of this name can have, in Hz: `sample_rate` itself, or else 48 kHz."""
+    subtype = _FORMATS[path.suffix.lower()][1]
+    if subtype in _RATES_OF:
+        possible = sample_rate in _RATES_OF[subtype]
+    elif subtype == "VORBIS":  # libsndfile crashes beyond
+        possible = sample_rate <= 200_000
+    else:  # headers of FLAC have no room for others
+        possible = path.suffix.lower() != ".flac" or sample_rate < 2**16 or sample_rate % 10 == 0
+    return sample_rate if possible else 48_000
 
 
 def write_blocks(

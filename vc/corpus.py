@@ -7,13 +7,16 @@ preparing can be interrupted at any moment.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -33,7 +36,7 @@ from vc.audio import (
 )
 from vc.clip_check import clipped_share, estimate_snr_db
 from vc.config import FeatureConfig, from_dict, to_dict
-from vc.errors import AudioError, DataError
+from vc.errors import AudioError, DataError, WorkerError
 from vc.features import LogMel
 from vc.json_text import parse_json
 from vc.layouts import UNLABELLED, Clip, LeftOut, find_clips, read_table
@@ -45,6 +48,8 @@ VALIDATION_SHARE = 0.02  # of speakers
 _FEWEST_HELD_OUT = 2  # validation speakers of a corpus of ten or more; one of a smaller one
 MANIFEST = "manifest.jsonl"
 _METADATA_KEY = "clip"
+
+_Job: TypeAlias = tuple[Clip, Path, FeatureConfig]  # with the cache
 
 Split = Literal["train", "validation", "test", "noise"]
 
@@ -113,6 +118,7 @@ def prepare(
 
     Raises:
         DataError: no audio in `corpus`, or `cache` holds features of other settings.
+        WorkerError: a worker was killed; what is cached by then is not done again.
     """
     left_out: list[LeftOut] = []
     clips: dict[str, Clip] = {}
@@ -133,14 +139,11 @@ def prepare(
     measured = _already_done(cache, clips)
     jobs = [(clip, cache, features) for name, clip in clips.items() if name not in measured]
     if jobs:
-        with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
-            results = pool.map(_prepare_one, jobs, chunksize=16)
-            bar = tqdm(zip(jobs, results, strict=True), "preparing", len(jobs), unit="clip")
-            for (clip, _, _), result in bar:
-                if isinstance(result, str):
-                    left_out.append(LeftOut(clip.file, result))
-                else:
-                    measured[clip.name] = result
+        for clip, result in _prepare_all(jobs, workers):
+            if isinstance(result, str):
+                left_out.append(LeftOut(clip.file, result))
+            else:
+                measured[clip.name] = result
     utterances: list[Utterance] = []
     first_of: dict[str, str] = {}  # the first recording with some sound
     for name, clip in clips.items():
@@ -204,9 +207,9 @@ def _already_done(cache: Path, clips: dict[str, Clip]) -> dict[str, _Measured]:
         clip = clips.get(row.name)
         if clip is None or row.facts is None:
             continue
-        target = feature_file(cache, row.name)
-        if target.exists() and row.stamp == _stamp(_file_stamp(clip.file), target):
-            done[row.name] = _Measured(row.seconds, row.facts, row.stamp)
+        with contextlib.suppress(OSError):  # one that is gone is not done
+            if row.stamp == _stamp(_file_stamp(clip.file), feature_file(cache, row.name)):
+                done[row.name] = _Measured(row.seconds, row.facts, row.stamp)
     return done
 
 
@@ -239,12 +242,29 @@ def _claim_cache(cache: Path, features: FeatureConfig) -> None:
     write_text(config_file, json.dumps(to_dict(features), indent=2))
 
 
-def _prepare_one(job: tuple[Clip, Path, FeatureConfig]) -> _Measured | str:
+def _prepare_all(
+    jobs: Sequence[_Job], workers: int | None
+) -> Iterator[tuple[Clip, _Measured | str]]:
+    """`_prepare_one` over processes and under a progress bar."""
+    try:
+        with ProcessPoolExecutor(workers or os.cpu_count()) as pool:
+            results = pool.map(_prepare_one, jobs, chunksize=16)
+            bar = tqdm(zip(jobs, results, strict=True), "preparing", len(jobs), unit="clip")
+            for (clip, _, _), result in bar:
+                yield clip, result
+    except BrokenProcessPool as error:
+        raise WorkerError from error
+
+
+def _prepare_one(job: _Job) -> _Measured | str:
     """Cache one clip; return what was measured on it, or why it is left out."""
     clip, cache, features = job
     torch.set_num_threads(1)
     target = feature_file(cache, clip.name)
-    file_stamp = _file_stamp(clip.file)
+    try:
+        file_stamp = _file_stamp(clip.file)
+    except OSError as error:  # a link to nowhere, a file that has just gone
+        return f"cannot be read ({error.strerror})"
     cached = _cached(target, file_stamp, features)
     if cached is not None:
         return cached

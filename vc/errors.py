@@ -31,5 +31,15 @@ class DataError(VCError):
     """A corpus, manifest or feature cache cannot be used."""
 
 
+class WorkerError(VCError):
+    """A worker process died: killed, by the user or for want of memory."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a worker died, perhaps for want of memory; use fewer --workers, and run it again "
+            "to go on"
+        )
+
+
 class UnitsError(VCError):
     """Speech as units, or compressed to them, is damaged, foreign or has a wrong line."""

@@ -25,7 +25,7 @@ from torch.export import Dim
 
 import vc
 from vc.config import to_dict
-from vc.convert import Converter
+from vc.convert import Converter, Progress
 from vc.errors import CheckpointError, VCError
 from vc.exportable import (
     ExportableContentEncoder,
@@ -60,12 +60,15 @@ class Input(NamedTuple):
     free: dict[int, Dim]  # the axes that may have any size
 
 
-def export_onnx(converter: Converter, folder: str | os.PathLike[str]) -> list[Path]:
+def export_onnx(
+    converter: Converter, folder: str | os.PathLike[str], progress: Progress | None = None
+) -> list[Path]:
     """Write a folder of ONNX graphs, whole or not at all.
 
     Args:
         converter: with a neural vocoder.
         folder: new, or an earlier export, which is replaced.
+        progress: called with the share that is done, 0 to 1, after each graph.
 
     Returns:
         The files.
@@ -80,7 +83,7 @@ def export_onnx(converter: Converter, folder: str | os.PathLike[str]) -> list[Pa
     try:
         shutil.rmtree(beside, ignore_errors=True)  # of an export that was killed
         beside.mkdir()
-        _write_all(converter, beside)
+        _write_all(converter, beside, progress or (lambda share: None))
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(beside, folder)
     except OSError as error:
@@ -105,9 +108,9 @@ def check_exportable_to(folder: Path) -> None:
         raise VCError(f"{folder}: holds something other than an export; name another folder")
 
 
-def _write_all(converter: Converter, folder: Path) -> None:
-    inputs = example_inputs(converter)
-    for graph in graphs(converter):
+def _write_all(converter: Converter, folder: Path, progress: Progress) -> None:
+    inputs, wanted = example_inputs(converter), graphs(converter)
+    for number, graph in enumerate(wanted, 1):
         given = [inputs[name] for name in graph.inputs]
         with _quiet():
             program = torch.onnx.export(
@@ -121,6 +124,7 @@ def _write_all(converter: Converter, folder: Path) -> None:
             )
         assert program is not None
         program.save(folder / f"{graph.name}.onnx", external_data=False)
+        progress(number / len(wanted))
     description = {
         "format_version": FORMAT_VERSION,
         "package_version": vc.__version__,

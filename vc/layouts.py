@@ -228,7 +228,7 @@ def read_table(table: Path, delimiter: str, columns: Sequence[str]) -> list[dict
     """The rows of a CSV or TSV file whose first line names the columns.
 
     Args:
-        table: the file.
+        table: the file; spreadsheets put a byte order mark before it.
         delimiter: with a tab, quotation marks are part of the text.
         columns: in which every row must have a value.
 
@@ -236,7 +236,7 @@ def read_table(table: Path, delimiter: str, columns: Sequence[str]) -> list[dict
         DataError: it cannot be read, or a row lacks a value.
     """
     try:
-        with table.open(encoding="utf-8", newline="") as file:
+        with table.open(encoding="utf-8-sig", newline="") as file:
             if delimiter == "\t":
                 rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
             else:

@@ -13,7 +13,7 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from vc.errors import DataError, VCError
@@ -52,6 +52,23 @@ def check_parent(path: Path, failure: type[VCError] = VCError) -> None:
     """
     if not path.absolute().parent.is_dir():
         raise failure(f"{path}: folder {path.parent} does not exist; create it first")
+
+
+def check_name(path: Path, suffixes: Sequence[str], failure: type[VCError] = VCError) -> None:
+    """Refuse an output of another type, before a slip of the pen costs a recording.
+
+    Args:
+        path: of the output.
+        suffixes: one of which its name has to end in.
+        failure: what to raise.
+
+    Raises:
+        VCError: another suffix, or a folder; as `failure` says.
+    """
+    if path.suffix.lower() not in suffixes:
+        raise failure(f"{path}: end the name in {' or '.join(suffixes)}")
+    if path.is_dir():
+        raise failure(f"{path}: is a folder; name a file in it")
 
 
 def make_folder(path: Path, failure: type[VCError] = DataError) -> None:

@@ -1,15 +1,16 @@
 """Which files a batch converts, into which voices, and how each result is called.
 
 Names come from folders and manifests that others may have written: none leads out of the output
-folder, and no two results have the same.
+folder, and no two results have the same. The same sources get the same names the next time.
 """
 
 from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -22,6 +23,7 @@ from vc.audio import (
     read_audio,
 )
 from vc.batch.tasks import Settings, Task
+from vc.config import SHIPPED
 from vc.errors import AudioError, DataError, VCError
 from vc.json_text import parse_json
 
@@ -36,30 +38,61 @@ def plan(
     """Find the sources and name each result; what cannot be named safely has a `problem`.
 
     Raises:
-        DataError: no audio found, or a manifest that cannot be read.
+        DataError: no audio found, a source that is the output folder, or a manifest that cannot
+            be read.
     """
-    found = list(_find(sources, output))
+    found = _once(_find(sources, output))
     if not found:
         searched = ", ".join(str(source) for source in sources)
         raise DataError(f"{searched}: no audio files found; name clips, folders or a manifest")
-    names = [
-        PurePosixPath(place.name) if place.is_chosen else _with_suffix(place.name, suffix)
-        for place in found
+    tasks = [
+        _task(place.source, clips, output, PurePosixPath(folder) / name, settings)
+        for folder, clips in voices.items()
+        for place, name in zip(found, _names(found, suffix), strict=True)
     ]
-    count = Counter(str(name).lower() for name in names)
-    tasks: list[Task] = []
-    for folder, clips in voices.items():
-        for place, name in zip(found, names, strict=True):
-            if count[str(name).lower()] > 1 and not place.is_chosen:
-                # a.wav and a.flac become a.wav.flac and a.flac.flac
-                name = PurePosixPath(f"{place.name}{name.suffix}")
-            tasks.append(_task(place.source, clips, output, PurePosixPath(folder) / name, settings))
     seen: set[str] = set()
     for number, task in enumerate(tasks):
         if task.name.lower() in seen:
             tasks[number] = replace(task, problem="another source has the same output name")
         seen.add(task.name.lower())
     return tasks
+
+
+def _names(found: Sequence[_Place], suffix: str | None) -> list[PurePosixPath]:
+    """Of the results, in each voice's folder; only those that a manifest chose may clash."""
+    names = [
+        PurePosixPath(place.name) if place.is_chosen else _with_suffix(place.name, suffix)
+        for place in found
+    ]
+    same: dict[str, set[str]] = {}  # result -> sources' names
+    for place, name in zip(found, names, strict=True):
+        same.setdefault(_folded(name), set()).add(place.name.lower())
+    for number, (place, name) in enumerate(zip(found, names, strict=True)):
+        if len(same[_folded(name)]) > 1 and not place.is_chosen:
+            # a.wav and a.flac become a.wav.flac and a.flac.flac
+            names[number] = PurePosixPath(f"{place.name}{name.suffix}")
+    count = Counter(map(_folded, names))
+    taken = {_folded(n) for n, p in zip(names, found, strict=True) if p.is_chosen}
+    taken |= {name for name, times in count.items() if times == 1}
+    for number, (place, name) in enumerate(zip(found, names, strict=True)):
+        if count[_folded(name)] > 1 and not place.is_chosen and name.name:
+            names[number] = _not_taken(name, taken)
+            taken.add(_folded(names[number]))
+    return names
+
+
+def _not_taken(name: PurePosixPath, taken: set[str]) -> PurePosixPath:
+    """The name, with a number added where it is taken: take1.wav, take1-2.wav, ..."""
+    candidate, number = name, 1
+    while _folded(candidate) in taken:
+        number += 1
+        candidate = name.with_name(f"{name.stem}-{number}{name.suffix}")
+    return candidate
+
+
+def _folded(name: PurePosixPath) -> str:
+    """What it has in common with names that are the same file on some disks."""
+    return str(name).lower()
 
 
 def _task(
@@ -102,12 +135,19 @@ class _Place(NamedTuple):
     is_chosen: bool = False  # by a manifest, and so kept as it is
 
 
+def _once(places: Iterator[_Place]) -> list[_Place]:
+    """Without sources that are named again, such as a clip beside its folder."""
+    return list({(p.source.absolute(), p.name, p.is_chosen): p for p in places}.values())
+
+
 def _find(sources: Sequence[Path], output: Path) -> Iterator[_Place]:
     folders = [source for source in sources if source.is_dir()]
     names = _unique([folder.resolve().name for folder in folders])
     for source in sources:
         if source.is_dir():
             place = PurePosixPath(names[folders.index(source)] if len(folders) > 1 else "")
+            if output == source.resolve():
+                raise DataError(f"{source}: is the output folder, too; choose another one with -o")
             inside = output.is_relative_to(source.resolve())
             for file in find_audio(source):
                 if not (inside and file.resolve().is_relative_to(output)):
@@ -120,14 +160,15 @@ def _find(sources: Sequence[Path], output: Path) -> Iterator[_Place]:
 
 def _read_manifest(path: Path) -> Iterator[_Place]:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             if path.suffix.lower() == ".csv":
                 rows: list[dict[str, Any]] = list(csv.DictReader(file))
             else:
                 rows = [parse_json(line) for line in file if line.strip()]
         for row in rows:
             source = str(row["source"])
-            relative = source if not Path(source).is_absolute() else Path(source).name
+            leads_out = Path(source).is_absolute() or ".." in Path(source).parts
+            relative = Path(source).name if leads_out else source
             chosen = row.get("output")
             yield _Place(path.parent / source, str(chosen or relative), bool(chosen))
     except OSError as error:
@@ -146,27 +187,49 @@ def _with_suffix(name: str, suffix: str | None) -> PurePosixPath:
     return path
 
 
-def find_voices(references: Sequence[Path]) -> dict[str, tuple[Path, ...]]:
-    """Subfolder -> clips of one voice; the only voice has no subfolder.
+def find_voices(
+    references: Sequence[Path], checkpoint: Path | None = None
+) -> dict[str, tuple[Path, ...]]:
+    """Subfolder -> clips of one voice, or its voice file; the only voice has no subfolder.
+
+    Args:
+        references: a clip, a folder of clips or a voice file each.
+        checkpoint: model that a voice file has to be of; the shipped one if None.
 
     Raises:
         VCError: no reference is given, or one cannot be used.
     """
     if not references:
         raise VCError("no reference given; name at least one clip or folder")
+
+    @cache
+    def model_sha256() -> str:
+        from vc.checkpoint import load_autoencoder, weights_sha256
+
+        return weights_sha256(load_autoencoder((checkpoint or SHIPPED) / "autoencoder"))
+
     voices = []
     for reference in references:
         clips = tuple(find_audio(reference)) if reference.is_dir() else (reference,)
         if not clips:
             raise AudioError(f"{reference}: no audio files found for this voice")
         for clip in clips:
-            if clip.suffix.lower() in AUDIO_SUFFIXES or not clip.exists():
-                check_speech(read_audio(clip), f"reference {clip}", MIN_REFERENCE_S)
+            _check_reference(clip, model_sha256)
         voices.append(tuple(clip.resolve() for clip in clips))
     if len(voices) == 1:
         return {"": voices[0]}
     names = _unique([r.resolve().name if r.is_dir() else r.stem for r in references])
     return dict(zip(names, voices, strict=True))
+
+
+def _check_reference(clip: Path, model_sha256: Callable[[], str]) -> None:
+    if clip.suffix.lower() not in AUDIO_SUFFIXES:
+        from vc.voice import is_voice_file, load_voice  # heavy, and seldom needed
+
+        if is_voice_file(clip):
+            load_voice(clip, model_sha256())
+            return
+    check_speech(read_audio(clip), f"reference {clip}", MIN_REFERENCE_S)
 
 
 def _unique(names: list[str]) -> list[str]:

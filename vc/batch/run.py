@@ -7,8 +7,9 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
@@ -21,6 +22,8 @@ from vc.batch.tasks import Outcome, Settings, Status, Task, outcome_of
 from vc.safe_write import make_folder, remove_abandoned, write_text
 
 REPORT = "vc-batch-report.csv"
+REPORT_SUFFIXES = (".csv", ".json")
+_HASHERS = 4  # threads
 
 Engine = Literal["local", "ray"]
 
@@ -87,10 +90,10 @@ def run_batch(
 
     if settings.checkpoint is not None:  # workers may be elsewhere
         settings = replace(settings, checkpoint=settings.checkpoint.absolute())
-    voices = find_voices(references)
     output = output.resolve()
-    tasks = plan(sources, voices, output, settings, suffix)
     model = model_hash(settings.checkpoint)
+    voices = find_voices(references, settings.checkpoint)
+    tasks = plan(sources, voices, output, settings, suffix)
     clips = {clip: file_hash(clip) for voice in voices.values() for clip in voice}
     make_folder(output)
     report = BatchReport()
@@ -106,16 +109,14 @@ def run_batch(
         keys: dict[str, str] = {}  # of the tasks that are being done, by name
 
         def pending() -> Iterator[Task]:
-            with ThreadPoolExecutor(4) as pool:
-                hashes = pool.map(lambda task: result_key(task, clips, model), tasks)
-                for task, key in zip(tasks, hashes, strict=True):
-                    refused = _refuse(task, key, ledger, overwrite)
-                    if refused is not None:
-                        note(task, refused)
-                        continue
-                    ledger.started(task)
-                    keys[task.name] = key
-                    yield task
+            for task, key in _with_keys(tasks, lambda task: result_key(task, clips, model)):
+                refused = _refuse(task, key, ledger, overwrite)
+                if refused is not None:
+                    note(task, refused)
+                    continue
+                ledger.started(task)
+                keys[task.name] = key
+                yield task
 
         run = run_ray if engine == "ray" else run_local
         try:
@@ -133,6 +134,22 @@ def run_batch(
         for task in left.values():
             report.outcomes.append(outcome_of(task, "interrupted", "not reached"))
     return report
+
+
+def _with_keys(tasks: Sequence[Task], key_of: Callable[[Task], str]) -> Iterator[tuple[Task, str]]:
+    """Each task with its key, in order; threads are a few tasks ahead, and go on for nobody."""
+    pool = ThreadPoolExecutor(_HASHERS)
+    ahead: deque[tuple[Task, Future[str]]] = deque()
+    try:
+        for task in tasks:
+            ahead.append((task, pool.submit(key_of, task)))
+            if len(ahead) > 2 * _HASHERS:
+                first, key = ahead.popleft()
+                yield first, key.result()
+        for first, key in ahead:
+            yield first, key.result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _refuse(task: Task, key: str, ledger: Ledger, overwrite: bool) -> Outcome | None:

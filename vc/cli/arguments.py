@@ -77,6 +77,13 @@ def at_least(least: int) -> Callable[[str], int]:
     return number
 
 
+def port(text: str) -> int:
+    """A port that a server can have."""
+    if text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= 65_535:
+        return int(text[:9])
+    raise argparse.ArgumentTypeError(f"{text!r}: use a whole number from 1 to 65535")
+
+
 def audio_files(places: Iterable[Path]) -> list[Path]:
     """Files as they are named, and every audio file below folders.
 
@@ -92,6 +99,24 @@ def audio_files(places: Iterable[Path]) -> list[Path]:
             raise DataError(f"{place}: no audio files in this folder; name another")
         files += found
     return files
+
+
+def check_apart(output: Path, inputs: Iterable[Path]) -> None:
+    """Refuse an output that would take the place of what it is made from.
+
+    Raises:
+        DataError: it is one of the inputs.
+    """
+    for path in inputs:
+        if _same_file(output, path):
+            raise DataError(f"{output}: is an input as well; choose another name for the output")
+
+
+def _same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):  # one that is missing is told of when it is read
+        return False
 
 
 @contextmanager

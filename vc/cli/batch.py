@@ -13,6 +13,7 @@ from vc.cli.arguments import (
     Commands,
     add_checkpoint,
     at_least,
+    check_apart,
     pitch,
     sample_rate,
 )
@@ -54,8 +55,14 @@ def add_batch(commands: Commands) -> None:
 
 
 def _batch(options: argparse.Namespace) -> int:
-    from vc.batch import REPORT, Settings, run_batch
+    from vc.batch import REPORT, REPORT_SUFFIXES, Settings, run_batch
+    from vc.safe_write import check_name, check_parent
 
+    path = options.report or options.output / REPORT
+    check_name(path, REPORT_SUFFIXES)
+    if path.absolute().parent != options.output.absolute():  # which is made if missing
+        check_parent(path)
+    check_apart(path, [*options.sources, *options.reference])
     settings = Settings(
         options.pitch,
         options.sample_rate,
@@ -77,11 +84,12 @@ def _batch(options: argparse.Namespace) -> int:
         options.address,
         options.quiet,
     )
-    path = options.report or options.output / REPORT
     report.write(path)
     for outcome in report.outcomes:
         if outcome.status == "failed":
-            print(f"failed: {outcome.reason}", file=sys.stderr)
+            reason, source = outcome.reason, outcome.source
+            named = reason if source in reason else f"{source}: {reason}"
+            print(f"failed: {named}", file=sys.stderr)
         if outcome.warning and not options.quiet:
             print(f"{outcome.source}: {outcome.warning}", file=sys.stderr)
     if not options.quiet:

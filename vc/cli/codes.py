@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vc.cli.arguments import Commands, add_checkpoint, pitch
+from vc.cli.arguments import Commands, add_checkpoint, check_apart, pitch
 
 _SETTINGS = ("low", "medium", "high")  # of vc.compress.STAGES, which is too heavy for --help
 
@@ -24,11 +24,13 @@ def add_encode(commands: Commands) -> None:
 
 def _encode(options: argparse.Namespace) -> None:
     from vc.convert import load
-    from vc.safe_write import check_parent
-    from vc.units import encode_units, format_units, load_unit_model, save_units
+    from vc.safe_write import check_name, check_parent
+    from vc.units import SUFFIX, encode_units, format_units, load_unit_model, save_units
 
     if options.output:
+        check_name(options.output, [SUFFIX])
         check_parent(options.output)
+        check_apart(options.output, [options.clip])
     converter = load(options.checkpoint, vocoder="griffin-lim")  # nothing is synthesised
     model = load_unit_model(converter)
     units = encode_units(converter, options.clip, options.flat, model)
@@ -52,17 +54,19 @@ def add_decode(commands: Commands) -> None:
 
 
 def _decode(options: argparse.Namespace) -> None:
-    from vc.audio import check_writable, write_audio
+    from vc.audio import check_writable, writable_rate, write_audio
     from vc.convert import COMMENT, load
     from vc.units import decode_units, load_unit_model, load_units
 
     check_writable(options.output)
+    check_apart(options.output, options.voice)
     converter = load(options.checkpoint)
     model = load_unit_model(converter)
     units = load_units(options.units, model)
     spoken = decode_units(converter, units, options.voice, options.pitch, model)
     write_audio(options.output, spoken, COMMENT)
-    print(f"{options.output}: {spoken.duration_s:.2f} s at {spoken.sample_rate} Hz")
+    rate = writable_rate(options.output, spoken.sample_rate)
+    print(f"{options.output}: {spoken.duration_s:.2f} s at {rate} Hz")
 
 
 def add_compress(commands: Commands) -> None:
@@ -76,11 +80,13 @@ def add_compress(commands: Commands) -> None:
 
 
 def _compress(options: argparse.Namespace) -> None:
-    from vc.compress import compress, save_compressed
+    from vc.compress import SUFFIX, compress, save_compressed
     from vc.convert import load
-    from vc.safe_write import check_parent
+    from vc.safe_write import check_name, check_parent
 
+    check_name(options.output, [SUFFIX])
     check_parent(options.output)
+    check_apart(options.output, [options.clip])
     converter = load(options.checkpoint, vocoder="griffin-lim")  # nothing is synthesised
     done = compress(converter, options.clip, options.setting)
     save_compressed(options.output, done.data)
@@ -102,16 +108,18 @@ def add_decompress(commands: Commands) -> None:
 
 
 def _decompress(options: argparse.Namespace) -> None:
-    from vc.audio import check_writable, write_audio
+    from vc.audio import check_writable, writable_rate, write_audio
     from vc.compress import decompress, load_compressed
     from vc.convert import COMMENT, load
 
     check_writable(options.output)
+    check_apart(options.output, options.voice or [])
     data = load_compressed(options.file)
     converter = load(options.checkpoint)
     spoken = decompress(converter, data, options.voice, str(options.file))
     write_audio(options.output, spoken, COMMENT)
-    print(f"{options.output}: {spoken.duration_s:.2f} s at {spoken.sample_rate} Hz")
+    rate = writable_rate(options.output, spoken.sample_rate)
+    print(f"{options.output}: {spoken.duration_s:.2f} s at {rate} Hz")
 
 
 def _add_voice(parser: argparse.ArgumentParser, required: bool) -> None:

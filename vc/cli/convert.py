@@ -11,6 +11,7 @@ from vc.cli.arguments import (
     EXIT_INTERRUPTED,
     Commands,
     add_checkpoint,
+    check_apart,
     pitch,
     progress_bar,
     sample_rate,
@@ -61,6 +62,7 @@ def _convert(options: argparse.Namespace) -> int:
     from vc.convert import load
 
     check_writable(options.output)
+    check_apart(options.output, [options.source, *options.references])
     with progress_bar("converting", options.quiet) as show:
         converter = load(options.checkpoint, vocoder=options.vocoder)
         done = convert_file(
@@ -97,11 +99,13 @@ def add_denoise(commands: Commands) -> None:
 
 
 def _denoise(options: argparse.Namespace) -> None:
-    from vc.audio import check_writable, write_audio
+    from vc.audio import check_writable, writable_rate, write_audio
     from vc.convert import load
 
     check_writable(options.output)
+    check_apart(options.output, [options.source])
     converter = load(options.checkpoint, vocoder="griffin-lim")  # nothing is synthesised
     cleaned = converter.denoise(options.source)
     write_audio(options.output, cleaned)
-    print(f"{options.output}: {cleaned.duration_s:.2f} s at {cleaned.sample_rate} Hz")
+    rate = writable_rate(options.output, cleaned.sample_rate)
+    print(f"{options.output}: {cleaned.duration_s:.2f} s at {rate} Hz")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vc.cli.arguments import Commands, above_zero, add_checkpoint
+from vc.cli.arguments import Commands, above_zero, add_checkpoint, port
 from vc.errors import VCError
 
 
@@ -13,7 +13,7 @@ def add_demo(commands: Commands) -> None:
     """Describe `vc demo`."""
     demo = commands.add_parser("demo", help="open the page in the browser")
     demo.add_argument("--host", default="127.0.0.1", help="this computer only, by default")
-    demo.add_argument("--port", type=int, help="the first free one from 7860 by default")
+    demo.add_argument("--port", type=port, help="the first free one from 7860 by default")
     demo.add_argument("--user", help="ask for this name and a password")
     demo.add_argument("--password", help="or set the environment variable VC_DEMO_PASSWORD")
     demo.add_argument(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vc.cli.arguments import Commands, add_checkpoint
+from vc.cli.arguments import Commands, add_checkpoint, at_least
 from vc.errors import VCError
 
 
@@ -28,7 +28,7 @@ def add_evaluate(commands: Commands) -> None:
     )
     evaluate.add_argument("--name", default="", help="what to call the system in tables")
     evaluate.add_argument("--every", type=int, default=1, help="only each n-th pair, for a look")
-    evaluate.add_argument("--workers", type=int, help="processes; all cores by default")
+    evaluate.add_argument("--workers", type=at_least(1), help="processes; all cores by default")
     instead = evaluate.add_mutually_exclusive_group()
     instead.add_argument(
         "--converted",
@@ -99,16 +99,23 @@ def add_probe(commands: Commands) -> None:
     probe = commands.add_parser("probe", help="how well the latents tell speaker and phone")
     probe.add_argument("--cache", type=Path, required=True, help="folder that `vc prepare` wrote")
     probe.add_argument("-o", "--output", type=Path, help="HTML report with plots")
-    probe.add_argument("--speakers", type=int, default=100, help="how many (100)")
+    probe.add_argument("--speakers", type=at_least(2), default=100, help="how many (100)")
     probe.add_argument("--clips", type=int, default=8, help="of each speaker (8)")
-    probe.add_argument("--phone-clips", type=int, default=200, help="English clips (200); 0: none")
+    probe.add_argument(
+        "--phone-clips", type=at_least(0), default=200, help="English clips (200); 0: none"
+    )
     add_checkpoint(probe)
     probe.set_defaults(run=_probe)
 
 
 def _probe(options: argparse.Namespace) -> None:
+    from vc.evaluation.html import HTML_SUFFIXES
     from vc.evaluation.probe import format_report, probe
+    from vc.safe_write import check_name, check_parent
 
+    if options.output:
+        check_name(options.output, HTML_SUFFIXES)
+        check_parent(options.output)
     report = probe(
         options.cache, options.checkpoint, options.speakers, options.clips, options.phone_clips
     )

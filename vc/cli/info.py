@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import vc
-from vc.cli.arguments import Commands, add_checkpoint
+from vc.cli.arguments import EXIT_SOME_FAILED, EXIT_USER_ERROR, Commands, add_checkpoint
+from vc.errors import AudioError
 
 
 def add_info(commands: Commands) -> None:
@@ -17,16 +20,9 @@ def add_info(commands: Commands) -> None:
     info.set_defaults(run=_info)
 
 
-def _info(options: argparse.Namespace) -> None:
+def _info(options: argparse.Namespace) -> int:
     if options.clips:
-        from vc.audio import active_level_db, read_audio
-
-        for clip in options.clips:
-            audio = read_audio(clip)
-            level = active_level_db(audio.waveform, audio.sample_rate)
-            duration, rate = audio.duration_s, audio.sample_rate
-            print(f"{clip}: {duration:.2f} s, {rate} Hz, speech at {level:.1f} dBFS")
-        return
+        return _describe_clips(options.clips)
     from vc.checkpoint import inspect_checkpoint
     from vc.config import SHIPPED
 
@@ -45,3 +41,33 @@ def _info(options: argparse.Namespace) -> None:
             print(f"  {name} = {value}")
     rate = info.features.sample_rate
     print(f"\nfeatures: {rate} Hz, hop {info.features.hop_length}, {info.features.n_mels} mels")
+    return 0
+
+
+def _describe_clips(clips: Sequence[Path]) -> int:
+    """A line for each; what cannot be read stops nothing."""
+    failed = 0
+    for clip in clips:
+        try:
+            print(f"{clip}: {_describe(clip)}")
+        except AudioError as error:
+            failed += 1
+            print(f"vc info: {error}", file=sys.stderr)
+    if failed == len(clips):
+        return EXIT_USER_ERROR
+    return EXIT_SOME_FAILED if failed else 0
+
+
+def _describe(clip: Path) -> str:
+    """Of a clip of any length: block by block, but for one frame between two of them."""
+    import numpy as np
+
+    from vc.audio import frame_levels_db, gated_level_db, read_blocks
+
+    samples, levels = 0, []
+    for block in read_blocks(clip):
+        samples += len(block.waveform)
+        levels.append(frame_levels_db(block.waveform, block.sample_rate))
+    level = gated_level_db(np.concatenate(levels))
+    rate = block.sample_rate
+    return f"{samples / rate:.2f} s, {rate} Hz, speech at {level:.1f} dBFS"

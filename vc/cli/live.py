@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vc.cli.arguments import DENOISE, Commands, add_checkpoint, pitch
+from vc.cli.arguments import DENOISE, Commands, add_checkpoint, check_apart, pitch
 from vc.errors import VCError
 
 if TYPE_CHECKING:
@@ -91,12 +91,14 @@ def _stream(options: argparse.Namespace, sample_rate: int) -> Stream:
 
 
 def _from_file(options: argparse.Namespace) -> None:
-    from vc.audio import check_writable, read_audio, write_audio
+    from vc.audio import check_writable, read_audio, writable_rate, write_audio
     from vc.convert import COMMENT
     from vc.streaming.stream import stream_clip
 
     check_writable(options.to_file)
+    check_apart(options.to_file, [options.from_file, *options.references])
     audio = read_audio(options.from_file)
     stream = _stream(options, audio.sample_rate)
     write_audio(options.to_file, stream_clip(stream, audio), COMMENT)
-    print(f"{options.to_file}: {audio.duration_s:.2f} s at {audio.sample_rate} Hz")
+    rate = writable_rate(options.to_file, audio.sample_rate)
+    print(f"{options.to_file}: {audio.duration_s:.2f} s at {rate} Hz")

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vc.cli.arguments import Commands
+from vc.cli.arguments import EXIT_INTERRUPTED, Commands, at_least
 from vc.errors import VCError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def add_prepare(commands: Commands) -> None:
     prepare.add_argument(
         "--test-share", type=float, default=0.0, help="of the speakers, for a test part (0)"
     )
-    prepare.add_argument("--workers", type=int, help="processes; all cores by default")
+    prepare.add_argument("--workers", type=at_least(1), help="processes; all cores by default")
     prepare.set_defaults(run=_prepare)
 
 
@@ -86,10 +86,10 @@ def add_train(commands: Commands) -> None:
     train.set_defaults(run=_train)
 
 
-def _train(options: argparse.Namespace) -> None:
+def _train(options: argparse.Namespace) -> int:
     from vc.training.loop import validations
     from vc.training.processes import joined
-    from vc.training.run import find_recipe, pick_device, train
+    from vc.training.run import Interrupted, find_recipe, pick_device, train
 
     recipe = find_recipe(options.recipe)
     cache, minutes = options.cache, options.minutes
@@ -112,12 +112,25 @@ def _train(options: argparse.Namespace) -> None:
                         f"preparing {options.corpus} took all of --minutes {options.minutes:g}; "
                         "run the same command again: it is prepared now"
                     )
-        metrics = train(
-            recipe, cache, options.output, options.set, processes.device, print, minutes, processes
-        )
+        try:
+            metrics = train(
+                recipe,
+                cache,
+                options.output,
+                options.set,
+                processes.device,
+                print,
+                minutes,
+                processes,
+            )
+        except Interrupted as error:
+            if processes.is_first:
+                print(f"vc train: {error}", file=sys.stderr)
+            return EXIT_INTERRUPTED
     if not processes.is_first:
-        return
+        return 0
     before = dict(validations(options.output)).get(0, {})
     print("on held-out speech, before training -> after:")
     for name, value in metrics.items():
         print(f"  {name}: {before.get(name, float('nan')):.4f} -> {value:.4f}")
+    return 0

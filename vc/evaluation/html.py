@@ -13,6 +13,8 @@ import soundfile
 from vc.audio import Waveform
 from vc.evaluation.judges import JUDGE_RATE
 
+HTML_SUFFIXES = (".html", ".htm")
+
 _STYLE = """
 :root { color-scheme: light dark; --back: #fff; --text: #1c2126; --soft: #626b75; --line: #d9dee3;
   --card: #f5f7f9; --accent: #2467a8; }

@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,11 +23,12 @@ from vc.audio import AUDIO_SUFFIXES, write_audio
 from vc.checkpoint import inspect_checkpoint
 from vc.config import SHIPPED
 from vc.convert import COMMENT, Converter, load
-from vc.errors import DataError
+from vc.errors import DataError, WorkerError
+from vc.evaluation.html import HTML_SUFFIXES
 from vc.evaluation.judges import judge_versions, require
 from vc.evaluation.results import Results, as_row, from_row, write_results
 from vc.evaluation.score import Judges, Pair, PairScore, load_clip, read_pairs, score_pair
-from vc.safe_write import write_text
+from vc.safe_write import check_name, check_parent, write_text
 
 SCORES_FILE, PROGRESS_FILE, REPORT_FILE = "scores.json", "scored.jsonl", "report.html"
 
@@ -88,9 +90,14 @@ def evaluate(
         name: of the system in tables; the folder's by default.
 
     Raises:
+        VCError: there can be no report of that name.
         DataError: the table or a converted clip is missing or cannot be used.
         AudioError: a clip cannot be read or converted.
     """
+    if report:
+        check_name(report, HTML_SUFFIXES)
+        if not (output and report.absolute().parent == output.absolute()):  # made if missing
+            check_parent(report)
     if output or report:
         require("matplotlib")  # before the work, not after it
     pairs = read_pairs(table, root)[::every]
@@ -169,7 +176,11 @@ def run_all(
     title: str,
     already: int = 0,
 ) -> Iterator[tuple[Job, Score]]:
-    """Each job with its result, in order, over processes and under a progress bar."""
+    """Each job with its result, in order, over processes and under a progress bar.
+
+    Raises:
+        WorkerError: a worker was killed.
+    """
     bar = tqdm(desc=title, unit="pair", initial=already, total=already + len(jobs))
     workers = min(workers or os.cpu_count() or 1, len(jobs))
     with bar:
@@ -183,6 +194,8 @@ def run_all(
             for job, result in zip(jobs, pool.map(score, jobs), strict=True):
                 yield job, result
                 bar.update()
+        except BrokenProcessPool as error:
+            raise WorkerError from error
         finally:
             pool.shutdown(cancel_futures=True)
 

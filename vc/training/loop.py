@@ -78,6 +78,7 @@ def fit(
     output: Path,
     processes: Processes = ALONE,
     replan: Callable[[int], int] | None = None,
+    when_stopped: Callable[[int, int], None] | None = None,
 ) -> dict[str, float]:
     """Train `task` for `run.steps` steps, resuming from `output` if it holds a state.
 
@@ -92,6 +93,8 @@ def fit(
         processes: that share the run; only the first validates, writes and shows progress.
         replan: told how many steps are done, gives the number of steps of the whole run, and sets
             it in the task's recipe too; never more than before.
+        when_stopped: told in the end, in every process, how many steps are done of how many, if
+            the run was asked to stop before its last.
 
     Returns:
         The last validation's figures; nothing in processes other than the first.
@@ -111,14 +114,14 @@ def fit(
         unit="step",
         disable=not processes.is_first,
     )
-    steps = run.steps
+    steps, is_stopped = run.steps, False
     with _stop_requested() as stopped:
         for step in bar:
             report = _train_step(task, run, step, processes)
             if replan:
                 bar.total = steps = replan(step + 1)
-            last = step + 1 >= steps or bool(stopped)
-            last = bool(processes.largest(last))
+            is_stopped = bool(processes.largest(bool(stopped))) and step + 1 < steps
+            last = is_stopped or step + 1 >= steps
             if journal:
                 last |= journal.enter(step, report, last, step + 1 >= steps, bar)
             if run.patience:  # the first may have found that it gets no better
@@ -126,6 +129,8 @@ def fit(
             if last:
                 break
     processes.wait()
+    if is_stopped and when_stopped:
+        when_stopped(step + 1, steps)
     return journal.metrics if journal else {}
 
 

@@ -42,6 +42,13 @@ _LATE_MARGIN = 0.98  # the same when the plan is looked at again
 _LOOKS = 20  # so often in a run
 
 
+class Interrupted(KeyboardInterrupt):
+    """A run was asked to stop (Ctrl-C, SIGTERM); everything is written, and it can go on."""
+
+    def __init__(self, done: int, steps: int) -> None:
+        super().__init__(f"interrupted at step {done} of {steps}; run it again to go on")
+
+
 def train(
     recipe_file: Path,
     cache: Path,
@@ -67,6 +74,9 @@ def train(
 
     Returns:
         The last validation's figures; nothing in processes other than the first.
+
+    Raises:
+        Interrupted: asked to stop before the last step.
     """
     started = time.monotonic()
     if minutes is not None and not minutes > 0:
@@ -99,7 +109,11 @@ def train(
             f"{parameters / 1e6:.1f} M parameters, {run.steps} steps of {clips} x "
             f"{data.segment_frames} frames on {device}{several}, {expected}"
         )
-    return fit(task, run, output, processes, budget.replan if budget else None)
+
+    def interrupted(done: int, steps: int) -> None:
+        raise Interrupted(done, steps)
+
+    return fit(task, run, output, processes, budget.replan if budget else None, interrupted)
 
 
 def _has_codebook(recipe: Any) -> bool:
