@@ -271,7 +271,8 @@ class _Levelled:
 
     def read(self, start: int, stop: int) -> Waveform:
         """Some of the samples."""
-        return ((self.rows.read(start, stop) - self.offset) * self.gain).astype(np.float32)
+        centred = (self.rows.read(start, stop) - np.float64(self.offset)).astype(np.float32)
+        return (centred * self.gain).astype(np.float32)
 
 
 class _LongConversion:
