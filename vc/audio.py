@@ -38,6 +38,7 @@ PEAK_LIMIT = 0.99  # of full scale, so that lossy encoders do not clip either
 LOUDEST = 1e10  # a sample beyond is no sound: full scale is 1, of integers in a float file 2**31
 
 _FRAME_S, _FRAME_HOP_S = 0.02, 0.01
+_USUAL_OFFSET = 0.1  # of a recording, in standard deviations
 _FORMATS = {  # file suffix -> libsndfile (format, subtype)
     ".wav": ("WAV", "PCM_16"),
     ".flac": ("FLAC", "PCM_16"),
@@ -454,10 +455,19 @@ def frame_levels_db(waveform: Waveform, sample_rate: int) -> npt.NDArray[np.floa
 
 
 def without_offset(waveform: Waveform) -> Waveform:
-    """A clip `(samples,)` whose mean is 0."""
+    """A clip `(samples,)` about its mean, if that is far from 0.
+
+    Most recordings have some offset, those that models were trained on, too.
+    """
     if not waveform.size:
         return waveform
-    return (waveform - waveform.mean(dtype=np.float64)).astype(np.float32)
+    mean, deviation = waveform.mean(dtype=np.float64), waveform.std(dtype=np.float64)
+    return (waveform - unusual_offset(float(mean), float(deviation))).astype(np.float32)
+
+
+def unusual_offset(mean: float, deviation: float) -> float:
+    """What is to be taken off a waveform of this mean and standard deviation."""
+    return mean if abs(mean) > _USUAL_OFFSET * deviation else 0.0
 
 
 def level_frame(sample_rate: int) -> tuple[int, int]:

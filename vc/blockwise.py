@@ -35,6 +35,7 @@ from vc.audio import (
     check_writable,
     file_duration_s,
     read_blocks,
+    unusual_offset,
     writable_rate,
     write_audio,
     write_blocks,
@@ -201,16 +202,18 @@ class _Counter:
 
 
 class _Extent:
-    """Mean, and largest deviation from it, of a waveform that comes in blocks."""
+    """Mean, and deviation from it, of a waveform that comes in blocks."""
 
     def __init__(self) -> None:
-        self._lowest, self._highest, self._total, self._samples = np.inf, -np.inf, 0.0, 0
+        self._lowest, self._highest, self._samples = np.inf, -np.inf, 0
+        self._total, self._square = 0.0, 0.0
 
     def push(self, waveform: Waveform) -> None:
         """Take the next samples, `(samples,)`, at least one."""
         self._lowest = min(self._lowest, float(waveform.min()))
         self._highest = max(self._highest, float(waveform.max()))
         self._total += float(waveform.sum(dtype=np.float64))
+        self._square += float(np.square(waveform, dtype=np.float64).sum())
         self._samples += len(waveform)
 
     @property
@@ -222,6 +225,12 @@ class _Extent:
     def mean(self) -> float:
         """Of everything so far."""
         return self._total / self._samples
+
+    @property
+    def offset(self) -> float:
+        """See `vc.audio.unusual_offset`; of everything so far."""
+        variance = self._square / self._samples - self.mean**2
+        return unusual_offset(self.mean, float(np.sqrt(max(variance, 0.0))))
 
 
 class _Resampler:
@@ -365,7 +374,7 @@ class _LongConversion:
         check_activity(name, self.level_db, original.speech_s(), MIN_SPEECH_S)
         gain_db = self.features.level_db - at_model_rate.active_level_db()
         gain = 10 ** (gain_db / 20) if np.isfinite(gain_db) else 1.0
-        self.heard = self.quiet = _Levelled(self.waveform, gain, extent.mean, gain * extent.peak)
+        self.heard = self.quiet = _Levelled(self.waveform, gain, extent.offset, gain * extent.peak)
         self.progress(_LISTEN)
 
     def _listen_above(self) -> Callable[[Waveform, bool], None]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vc.audio import Waveform, frame_levels_db, gated_level_db, level_frame
+from vc.audio import Waveform, frame_levels_db, gated_level_db, level_frame, unusual_offset
 from vc.convert import Converter
 from vc.denoise import turned_down
 from vc.model.stepwise import Past
@@ -77,7 +77,8 @@ class Ear:
         rate = self.features.sample_rate
         learnt = min(1.0, len(waveform) / rate / _OFFSET_S)
         self._offset += learnt * (float(waveform.mean()) - self._offset)
-        waveform = waveform - np.float32(self._offset)
+        deviation = 10 ** (self.level_db / 20)
+        waveform = waveform - np.float32(unusual_offset(self._offset, deviation))
         self._samples = np.concatenate([self._samples, waveform])
         fading = 0.5 ** (len(waveform) / rate / MEMORY_S)
         loudest = float(np.abs(waveform).max(initial=0.0))
