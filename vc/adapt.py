@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vc.audio import MIN_REFERENCE_S, Audio, check_speech, read_audio, trim_silence
+from vc.audio import MIN_REFERENCE_S, Audio, check_speech, read_audio, speech_s
 from vc.convert import Converter, moved_f0
 from vc.errors import AudioError, CheckpointError, VoiceError
 from vc.layouts import LeftOut
@@ -95,11 +95,11 @@ def adapt_voice(
     if not heard:
         raise VoiceError(left_out[0].reason if left_out else "no clip of the voice was given")
     everything = converter.voice(heard, name)
-    speech_s = sum(map(_speech_s, heard))
-    found = Adaptation(everything, False, None, None, len(heard), speech_s, left_out)
+    total_s = sum(map(speech_s, heard))
+    found = Adaptation(everything, False, None, None, len(heard), total_s, left_out)
     held_out, kept = heard[_HELD_OUT - 1 :: _HELD_OUT], list(heard)
     del kept[_HELD_OUT - 1 :: _HELD_OUT]
-    if not held_out or sum(map(_speech_s, kept)) < MIN_TUNING_S:
+    if not held_out or sum(map(speech_s, kept)) < MIN_TUNING_S:
         progress(1.0)
         return found
     clips, others = [], _other_voices(converter, seed)
@@ -115,11 +115,6 @@ def adapt_voice(
     if errors[1] >= errors[0]:
         return found
     return replace(found, voice=replace(everything, speaker_embedding=tuned.cpu()), is_tuned=True)
-
-
-def _speech_s(audio: Audio) -> float:
-    """Seconds of a clip between leading and trailing silence."""
-    return len(trim_silence(audio.waveform, audio.sample_rate, margin_s=0.0)) / audio.sample_rate
 
 
 def _other_voices(converter: Converter, seed: int) -> list[Voice]:

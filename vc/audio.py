@@ -521,6 +521,11 @@ def speech_span(waveform: Waveform, sample_rate: int, margin_s: float = 0.05) ->
     return slice(max(0, first), last)
 
 
+def speech_s(audio: Audio) -> float:
+    """Seconds of a clip between leading and trailing silence."""
+    return len(trim_silence(audio.waveform, audio.sample_rate, margin_s=0.0)) / audio.sample_rate
+
+
 def check_speech(audio: Audio, name: str, min_duration_s: float = MIN_SPEECH_S) -> None:
     """Refuse what cannot be converted or imitated.
 
@@ -545,8 +550,7 @@ def check_speech(audio: Audio, name: str, min_duration_s: float = MIN_SPEECH_S) 
             f"{name}: only {audio.duration_s:.2f} s long; at least {min_duration_s} s is needed"
         )
     level_db = active_level_db(waveform, audio.sample_rate)
-    speech_s = len(trim_silence(waveform, audio.sample_rate, margin_s=0.0)) / audio.sample_rate
-    check_activity(name, level_db, speech_s, min_duration_s)
+    check_activity(name, level_db, speech_s(audio), min_duration_s)
 
 
 def check_activity(name: str, level_db: float, speech_s: float, min_duration_s: float) -> None:

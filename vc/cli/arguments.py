@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from vc.errors import DataError
 
 if TYPE_CHECKING:
+    from vc.audio import Audio
     from vc.convert import Pitch
 
 EXIT_SOME_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
@@ -110,6 +111,14 @@ def check_apart(output: Path, inputs: Iterable[Path]) -> None:
     for path in inputs:
         if _same_file(output, path):
             raise DataError(f"{output}: is an input as well; choose another name for the output")
+
+
+def write_clip(path: Path, audio: Audio, comment: str = "") -> None:
+    """Write a clip, and tell what became of it: not every format has every rate."""
+    from vc.audio import writable_rate, write_audio
+
+    write_audio(path, audio, comment)
+    print(f"{path}: {audio.duration_s:.2f} s at {writable_rate(path, audio.sample_rate)} Hz")
 
 
 def _same_file(one: Path, other: Path) -> bool:

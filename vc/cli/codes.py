@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vc.cli.arguments import Commands, add_checkpoint, check_apart, pitch
+from vc.cli.arguments import Commands, add_checkpoint, check_apart, pitch, write_clip
 
 _SETTINGS = ("low", "medium", "high")  # of vc.compress.STAGES, which is too heavy for --help
 
@@ -54,7 +54,7 @@ def add_decode(commands: Commands) -> None:
 
 
 def _decode(options: argparse.Namespace) -> None:
-    from vc.audio import check_writable, writable_rate, write_audio
+    from vc.audio import check_writable
     from vc.convert import COMMENT, load
     from vc.units import decode_units, load_unit_model, load_units
 
@@ -64,9 +64,7 @@ def _decode(options: argparse.Namespace) -> None:
     model = load_unit_model(converter)
     units = load_units(options.units, model)
     spoken = decode_units(converter, units, options.voice, options.pitch, model)
-    write_audio(options.output, spoken, COMMENT)
-    rate = writable_rate(options.output, spoken.sample_rate)
-    print(f"{options.output}: {spoken.duration_s:.2f} s at {rate} Hz")
+    write_clip(options.output, spoken, COMMENT)
 
 
 def add_compress(commands: Commands) -> None:
@@ -108,7 +106,7 @@ def add_decompress(commands: Commands) -> None:
 
 
 def _decompress(options: argparse.Namespace) -> None:
-    from vc.audio import check_writable, writable_rate, write_audio
+    from vc.audio import check_writable
     from vc.compress import decompress, load_compressed
     from vc.convert import COMMENT, load
 
@@ -117,9 +115,7 @@ def _decompress(options: argparse.Namespace) -> None:
     data = load_compressed(options.file)
     converter = load(options.checkpoint)
     spoken = decompress(converter, data, options.voice, str(options.file))
-    write_audio(options.output, spoken, COMMENT)
-    rate = writable_rate(options.output, spoken.sample_rate)
-    print(f"{options.output}: {spoken.duration_s:.2f} s at {rate} Hz")
+    write_clip(options.output, spoken, COMMENT)
 
 
 def _add_voice(parser: argparse.ArgumentParser, required: bool) -> None:

@@ -16,6 +16,7 @@ from vc.cli.arguments import (
     progress_bar,
     sample_rate,
     share,
+    write_clip,
 )
 
 
@@ -99,13 +100,11 @@ def add_denoise(commands: Commands) -> None:
 
 
 def _denoise(options: argparse.Namespace) -> None:
-    from vc.audio import check_writable, writable_rate, write_audio
+    from vc.audio import check_writable
     from vc.convert import load
 
     check_writable(options.output)
     check_apart(options.output, [options.source])
     converter = load(options.checkpoint, vocoder="griffin-lim")  # nothing is synthesised
     cleaned = converter.denoise(options.source)
-    write_audio(options.output, cleaned)
-    rate = writable_rate(options.output, cleaned.sample_rate)
-    print(f"{options.output}: {cleaned.duration_s:.2f} s at {rate} Hz")
+    write_clip(options.output, cleaned)

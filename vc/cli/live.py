@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vc.cli.arguments import DENOISE, Commands, add_checkpoint, check_apart, pitch
+from vc.cli.arguments import DENOISE, Commands, add_checkpoint, check_apart, pitch, write_clip
 from vc.errors import VCError
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _stream(options: argparse.Namespace, sample_rate: int) -> Stream:
 
 
 def _from_file(options: argparse.Namespace) -> None:
-    from vc.audio import check_writable, read_audio, writable_rate, write_audio
+    from vc.audio import check_writable, read_audio
     from vc.convert import COMMENT
     from vc.streaming.stream import stream_clip
 
@@ -99,6 +99,4 @@ def _from_file(options: argparse.Namespace) -> None:
     check_apart(options.to_file, [options.from_file, *options.references])
     audio = read_audio(options.from_file)
     stream = _stream(options, audio.sample_rate)
-    write_audio(options.to_file, stream_clip(stream, audio), COMMENT)
-    rate = writable_rate(options.to_file, audio.sample_rate)
-    print(f"{options.to_file}: {audio.duration_s:.2f} s at {rate} Hz")
+    write_clip(options.to_file, stream_clip(stream, audio), COMMENT)

@@ -77,8 +77,9 @@ class Ear:
         rate = self.features.sample_rate
         learnt = min(1.0, len(waveform) / rate / _OFFSET_S)
         self._offset += learnt * (float(waveform.mean()) - self._offset)
-        deviation = 10 ** (self.level_db / 20)
-        waveform = waveform - np.float32(unusual_offset(self._offset, deviation))
+        level_db = self.level_db
+        offset = unusual_offset(self._offset, deviation=10 ** (level_db / 20))
+        waveform = waveform - np.float32(offset)
         self._samples = np.concatenate([self._samples, waveform])
         fading = 0.5 ** (len(waveform) / rate / MEMORY_S)
         loudest = float(np.abs(waveform).max(initial=0.0))
@@ -89,7 +90,7 @@ class Ear:
         if count > 0:
             levels = frame_levels_db(self._unmeasured, rate)
             self._unmeasured = self._unmeasured[count * hop :]
-            speech_db = max(self.level_db - _SPEECH_DB, _QUIETEST_DB)
+            speech_db = max(level_db - _SPEECH_DB, _QUIETEST_DB)
             for level in levels:
                 self._silent_s = 0.0 if level > speech_db else self._silent_s + hop / rate
                 if level > _QUIETEST_DB:
