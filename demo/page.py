@@ -54,6 +54,7 @@ def build_page(studio: Studio) -> gr.Blocks:
         def leave(request: gr.Request) -> None:
             studio.streams.end(request.session_hash)
             studio.visits.end(request.session_hash)
+            studio.converter.forget_voices()
 
         page.unload(leave)
     page.queue(max_size=QUEUE_LENGTH, default_concurrency_limit=4)

@@ -137,7 +137,9 @@ class Studio:
             raise VCError("Add the clips to convert first.")
         if len(sources) > MAX_BATCH:
             raise VCError(f"{len(sources)} clips; {MAX_BATCH} are the most at once.")
-        voice = self.converter.voice(self.clips.read_references(references))
+        heard = self.clips.read_references(references)
+        with self._slot():
+            voice = self.converter.voice(heard)
         rows = [BatchRow(Path(source).name, "waiting", "") for source in sources]
         with tempfile.TemporaryDirectory(
             prefix="batch-", dir=self.folder, ignore_cleanup_errors=True
@@ -187,7 +189,9 @@ class Studio:
             raise VCError("Add at least one clip or voice first.")
         self.visits.add(visit, files)
         name = name.strip() or "My voice"
-        voices = [self.converter.voice(self.clips.read_references([file])) for file in files]
+        heard = [self.clips.read_references([file]) for file in files]
+        with self._slot():
+            voices = [self.converter.voice(references) for references in heard]
         voice = blend_voices(voices, weights, self.converter.autoencoder.config, name)
         return self._keep(visit, voice)
 

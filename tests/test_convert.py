@@ -188,7 +188,7 @@ def test_shipped_model_moves_the_example_towards_the_reference(shipped: Converte
 
 @pytest.mark.parametrize("offset", [0.01, 0.2])
 def test_a_constant_offset_is_not_heard(tiny: Converter, high_voice: Audio, offset: float) -> None:
-    voice = tiny.voice(high_voice)
+    voice = tiny.voice(high_voice, learn=False)  # by which rounding would count for more
     shifted = Audio(high_voice.waveform + np.float32(offset), high_voice.sample_rate)
     there, here = (tiny.convert(clip, voice).waveform for clip in (shifted, high_voice))
     assert active_level_db(there, 16_000) == pytest.approx(active_level_db(here, 16_000), abs=0.1)

@@ -17,7 +17,7 @@ LAYERS = [  # a module may import modules of lower layers, and of its own
     {"vc.vocoder"},
     {"vc.checkpoint", "vc.losses", "vc.clip_check", "vc.denoise", "vc.exportable"},
     {"vc.corpus", "vc.corpus_report"},
-    {"vc.voice", "vc.voice_prior", "vc.sight", "vc.anomaly"},
+    {"vc.voice", "vc.voice_prior", "vc.learn_voice", "vc.sight", "vc.anomaly"},
     {"vc.convert", "vc.blockwise", "vc.batch", "vc.adapt", "vc.streaming"},
     {"vc.embedding", "vc.voice_map"},
     {"vc.unit_tables", "vc.unit_tree", "vc.units", "vc.compress"},

@@ -103,6 +103,7 @@ def convert_file(
     keep_partial: bool = False,
     strength: float = 1.0,
     denoise: bool = False,
+    learn: bool = True,
 ) -> FileConversion:
     """Convert a file of any length into another file.
 
@@ -118,6 +119,7 @@ def convert_file(
             already, beside it.
         strength: as in `Converter.convert`.
         denoise: as in `Converter.convert`.
+        learn: as in `Converter.voice`.
 
     Returns:
         How much was written: all, unless it was interrupted and `keep_partial` is set.
@@ -132,12 +134,12 @@ def convert_file(
     progress = progress or (lambda share: None)
     if not can_split(converter) or file_duration_s(source) <= LONG_S:
         converted = converter.convert(
-            source, references, pitch, sample_rate, progress, strength, denoise
+            source, references, pitch, sample_rate, progress, strength, denoise, learn
         )
         write_audio(output, converted, COMMENT)
         rate = writable_rate(output, converted.sample_rate)
         return FileConversion(output, converted.duration_s, converted.duration_s, rate)
-    voice = converter.voice(references)
+    voice = converter.voice(references, learn=learn)
     if strength < 1:
         voice = converter.towards(voice, read_blocks(source, LONG_S), strength)
     with _LongConversion(converter, output.parent, progress) as work:
@@ -578,13 +580,12 @@ class _LongConversion:
         first = min(len(f0), enough + context)  # frames before an end would be said otherwise
         beginning = self._tensor(content.read(0, -(-first // stride)))
         wanted = voice.speaker_embedding.to(self.converter.device)[None]
-        asked = self.model.rehearse(beginning, wanted, log_f0, voiced)
-        whole = self.model.listen_to_source(
-            self._log_mel(self.quiet, 0, first), own_log_f0[:, :first]
-        )
+        model = self.model.tuned(voice.tuning)
+        asked = model.rehearse(beginning, wanted, log_f0, voiced)
+        whole = model.listen_to_source(self._log_mel(self.quiet, 0, first), own_log_f0[:, :first])
         if whole:
-            said = self.model.decode(Latent(beginning, asked), log_f0[:, :first], voiced[:, :first])
-            stretch = self.model.hear_vocal_tract(said[..., :enough])
+            said = model.decode(Latent(beginning, asked), log_f0[:, :first], voiced[:, :first])
+            stretch = model.hear_vocal_tract(said[..., :enough])
             whole = whole._replace(said_stretch=stretch)
         cycles, low = 0.0, 0
         for span in _spans(len(f0), self.block_frames, context):
@@ -597,7 +598,7 @@ class _LongConversion:
                 own_log_f0[:, low : span.high],
                 self._log_mel(self.heard, low, span.high),
             )
-            mel = self.model.say(part, asked, pitch, flags, details, source)
+            mel = model.say(part, asked, pitch, flags, details, source)
             white = noise.read(low, span.high).to(self.converter.device)
             spoken = self.vocoder(mel, pitch, flags, white, cycles, decoded=True)
             samples = spoken[0].float().cpu().numpy()

@@ -6,6 +6,7 @@ come through here.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -38,11 +39,13 @@ from vc.config import SHIPPED, FeatureConfig
 from vc.denoise import REFERENCE_EXPONENT, clean_blocks
 from vc.errors import AudioError, CheckpointError, VCError, VoiceError
 from vc.features import LogMel
+from vc.learn_voice import OTHERS, Lesson, hear_lesson, learn_voice
 from vc.model.autoencoder import Autoencoder
 from vc.model.denoiser import Denoiser
 from vc.model.details import thin_out, voiced_frames
 from vc.model.residual import Source
 from vc.model.speaker_encoder import average_embeddings
+from vc.model.tuning import fits
 from vc.pitch import (
     estimate_f0,
     interpolate_log_f0,
@@ -60,6 +63,8 @@ from vc.voice import Voice, blend_voices, is_voice_file, load_voice
 from vc.voice_prior import PRIOR_FILE, VoicePrior, load_prior
 
 COMMENT = "Converted speech: synthetic, not a recording of the person it sounds like (vc)"
+_REMEMBERED = 8  # learnt voices, 0.3 MB each
+LEARNING = 0.6  # share of a bar of progress that listening to a voice and learning it have
 LONG_S = 60.0  # longer clips are converted in blocks, to the same result in constant memory
 
 Pitch = Literal["match", "keep"] | float
@@ -82,6 +87,16 @@ class ClipReport(NamedTuple):
 
     problems: list[Problem]  # the worst first; empty for a good clip
     strangeness: Strangeness | None  # None if the model was not asked, or knows no normal speech
+
+
+class _HeardClip(NamedTuple):
+    """What is known of a clip of a voice."""
+
+    samples: int  # at the model's rate
+    log_mel: Tensor  # (1, n_mels, frames), repaired
+    f0: Waveform  # (frames,) in Hz
+    speaker_embedding: Tensor  # (embedding_dim,)
+    details: Tensor  # (kept, n_mels)
 
 
 class Converter:
@@ -116,6 +131,7 @@ class Converter:
         self.device = autoencoder.get_buffer("mel_mean").device
         self.log_mel = LogMel(self.features).to(self.device)
         self.temporal_envelope = TemporalEnvelope(self.features).to(self.device)
+        self._learnt: dict[bytes, Voice] = {}  # the last few, by what was heard of them
 
     @cached_property
     def model_sha256(self) -> str:
@@ -131,6 +147,7 @@ class Converter:
         progress: Progress | None = None,
         strength: float = 1.0,
         denoise: bool = False,
+        learn: bool = True,
     ) -> Audio:
         """Say the source's words in the references' voice.
 
@@ -145,6 +162,7 @@ class Converter:
                 pitch that is matched goes as far.
             denoise: take background noise and echoes out of the source first; all but its
                 content, and the references, are always heard without them.
+            learn: as in `voice`.
 
         Returns:
             As long as the source (to the sample, at the source's rate) and as loud.
@@ -158,7 +176,8 @@ class Converter:
         progress = progress or (lambda share: None)
         original = self.clip(source)
         check_speech(original, _name(source, "source"))
-        voice = self.voice(references)
+        voice = self.voice(references, learn=learn, progress=share_of(progress, 0, LEARNING))
+        progress = share_of(progress, LEARNING, 1)
         if strength < 1:
             voice = self.towards(voice, pieces(original, LONG_S), strength)
         if original.duration_s > LONG_S:
@@ -307,6 +326,8 @@ class Converter:
         self,
         references: Reference | Sequence[Reference],
         name: str = "",
+        learn: bool = True,
+        progress: Progress | None = None,
     ) -> Voice:
         """Listen to one or more clips of a speaker, or read voices that were kept.
 
@@ -317,6 +338,9 @@ class Converter:
         Args:
             references: clips, voice files or `Voice`s.
             name: what to call the voice; by default the name of the only one that was kept.
+            learn: have the decoder learn the voice from the clips (`vc.learn_voice`): seconds of
+                training, after which it is more like them. Without, they are only listened to.
+            progress: called with the share done, 0 to 1.
 
         Raises:
             AudioError: a clip cannot be read, is silent or too short.
@@ -335,7 +359,7 @@ class Converter:
                 clip_name = _name(reference, f"reference {number}")
                 clips.append((self.clip(reference), clip_name))
         if clips:
-            voices.append(self._listen(clips, MIN_REFERENCE_S))
+            voices.append(self._listen(clips, MIN_REFERENCE_S, learn, progress))
         if not voices:
             raise VCError("no reference clip given; name at least one")
         if len(voices) == 1:
@@ -344,8 +368,10 @@ class Converter:
 
     def _fitting(self, voice: Voice, path: str | os.PathLike[str]) -> Voice:
         config, details = self.autoencoder.config, voice.details
-        fits = voice.speaker_embedding.shape == (config.embedding_dim,)
-        if not fits or (details is not None and details.shape[1] != config.n_mels):
+        known = voice.speaker_embedding.shape == (config.embedding_dim,)
+        if not known or (details is not None and details.shape[1] != config.n_mels):
+            raise VoiceError(f"{path}: damaged; save or copy the voice again")
+        if voice.tuning is not None and not fits(voice.tuning, self.autoencoder.decoder):
             raise VoiceError(f"{path}: damaged; save or copy the voice again")
         return voice
 
@@ -368,30 +394,80 @@ class Converter:
             CheckpointError: the model has no prior of voices.
         """
         prior = self.voice_prior
-        model = None if like is None else self.voice(like)
+        model = None if like is None else self.voice(like, learn=False)
         return prior.sample(seed, self.autoencoder.config, model, name)
 
-    def _listen(self, clips: Sequence[tuple[Audio, str]], min_duration_s: float) -> Voice:
-        embeddings, weights, f0, details = [], [], [], []
+    def _listen(
+        self,
+        clips: Sequence[tuple[Audio, str]],
+        min_duration_s: float,
+        learn: bool = False,
+        progress: Progress | None = None,
+    ) -> Voice:
         for audio, name in clips:
             check_speech(audio, name, min_duration_s)
-            recorded, waveform = self._reference(audio)
-            with torch.inference_mode():
-                log_mel = self.log_mel(self._tensor(waveform))
-                taken_out = None
-                if self.denoiser is not None:
-                    taken_out = (self.log_mel(self._tensor(recorded)) - log_mel)[0].cpu()
-                heard = self.autoencoder.encode_speaker(log_mel)
-                log_mel = self.autoencoder.repair(log_mel, heard)
-            embeddings.append(heard[0])
-            weights.append(len(waveform))
-            f0.append(estimate_f0(waveform, self.features))
-            details.append(voiced_frames(log_mel[0].cpu(), torch.from_numpy(f0[-1]), taken_out))
+        fingerprint = _fingerprint(clips)
+        if learn and fingerprint in self._learnt:
+            return self._learnt[fingerprint]
+        heard = [self._hear(audio) for audio, _ in clips]
         embedding = average_embeddings(
-            torch.stack(embeddings).cpu(), torch.tensor(weights), self.autoencoder.config
+            torch.stack([clip.speaker_embedding for clip in heard]).cpu(),
+            torch.tensor([clip.samples for clip in heard]),
+            self.autoencoder.config,
         )
-        kept = thin_out(torch.cat(details)).half()
-        return Voice(embedding, pitch_range(np.concatenate(f0)), details=kept)
+        details = thin_out(torch.cat([clip.details for clip in heard])).half()
+        pitch = pitch_range(np.concatenate([clip.f0 for clip in heard]))
+        voice = Voice(embedding, pitch, details=details)
+        if not learn:
+            return voice
+        others = self.other_voices()
+        lessons = [hear_lesson(self.autoencoder, clip.log_mel, clip.f0, others) for clip in heard]
+        voice = self.learn(voice, lessons, progress=progress)
+        while len(self._learnt) >= _REMEMBERED:
+            self._learnt.pop(next(iter(self._learnt), b""), None)
+        self._learnt[fingerprint] = voice
+        return voice
+
+    def forget_voices(self) -> None:
+        """Forget the voices that were learnt last, which are remembered in case they come again."""
+        self._learnt.clear()
+
+    def _hear(self, audio: Audio) -> _HeardClip:
+        recorded, waveform = self._reference(audio)
+        f0 = estimate_f0(waveform, self.features)
+        with torch.inference_mode():
+            log_mel = self.log_mel(self._tensor(waveform))
+            taken_out = None
+            if self.denoiser is not None:
+                taken_out = (self.log_mel(self._tensor(recorded)) - log_mel)[0].cpu()
+            embedding = self.autoencoder.encode_speaker(log_mel)
+            log_mel = self.autoencoder.repair(log_mel, embedding)
+        details = voiced_frames(log_mel[0].cpu(), torch.from_numpy(f0), taken_out)
+        return _HeardClip(len(waveform), log_mel, f0, embedding[0], details)
+
+    def lesson(self, audio: Audio, others: Sequence[Voice]) -> Lesson:
+        """A clip of a voice, to `learn` it from; `others` are the voices that it is said in."""
+        heard = self._hear(audio)
+        return hear_lesson(self.autoencoder, heard.log_mel, heard.f0, others)
+
+    def learn(
+        self,
+        voice: Voice,
+        lessons: Sequence[Lesson],
+        steps: int | None = None,
+        progress: Progress | None = None,
+    ) -> Voice:
+        """A voice that was listened to, learnt by the decoder; see `vc.learn_voice`."""
+        embedding = voice.speaker_embedding
+        tuning = learn_voice(self.autoencoder, lessons, embedding, steps, progress)
+        return replace(voice, tuning=tuning)
+
+    def other_voices(self) -> list[Voice]:
+        """Voices that belong to nobody, for lessons; none, if the model cannot invent any."""
+        try:
+            return [self.new_voice(seed) for seed in range(OTHERS)]
+        except CheckpointError:
+            return []
 
     def reference_waveform(self, audio: Audio) -> Waveform:
         """A reference clip as it is listened to: `(samples,)` at the model's rate and level.
@@ -450,9 +526,10 @@ class Converter:
         self, content: Tensor, voice: Voice, log_f0: Tensor, voiced: Tensor, source: Source | None
     ) -> Tensor:
         """A whole clip rehearsed, and said: `(1, n_mels, frames)`."""
+        model = self.autoencoder.tuned(voice.tuning)
         wanted = voice.speaker_embedding.to(self.device)[None]
-        asked = self.autoencoder.rehearse(content, wanted, log_f0, voiced)
-        return self.autoencoder.say(content, asked, log_f0, voiced, self.details(voice), source)
+        asked = model.rehearse(content, wanted, log_f0, voiced)
+        return model.say(content, asked, log_f0, voiced, self.details(voice), source)
 
     def details(self, voice: Voice) -> Tensor | None:
         """Frames that lend their details to a voice, `(1, kept, n_mels)`; None if there are none.
@@ -549,6 +626,20 @@ def check_strength(strength: float) -> None:
     """
     if not 0 <= strength <= 1:
         raise VCError(f"strength {strength:g}: must lie between 0 and 1")
+
+
+def _fingerprint(clips: Sequence[tuple[Audio, str]]) -> bytes:
+    """The same for the same clips."""
+    digest = hashlib.sha256()
+    for audio, _ in clips:
+        digest.update(f"{audio.sample_rate} {audio.waveform.shape} ".encode())
+        digest.update(audio.waveform.tobytes())
+    return digest.digest()
+
+
+def share_of(progress: Progress, before: float, after: float) -> Progress:
+    """Tells of a part of the work, that goes from one share of it to another."""
+    return lambda share: progress(before + (after - before) * share)
 
 
 def pieces(audio: Audio, seconds: float) -> Iterator[Audio]:

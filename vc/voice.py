@@ -1,9 +1,9 @@
 """A voice: what conversion needs to know of a speaker; blended, and kept in a file.
 
-A voice file is a safetensors file (suffix `.voice` or `.safetensors`) of at most 90 kB: the speaker
-embedding, frames that lend their details (`vc.model.details`) and, as JSON in its metadata, name,
-pitch and the checksum of the model that listened. An embedding means nothing to another model, so a
-foreign one is refused.
+A voice file is a safetensors file (suffix `.voice` or `.safetensors`) of about 0.4 MB: the speaker
+embedding, frames that lend their details (`vc.model.details`), what the decoder has learnt of the
+voice (`vc.model.tuning`) and, as JSON in its metadata, name, pitch and the checksum of the model
+that listened. All this means nothing to another model, so a foreign voice is refused.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ from vc.errors import VoiceError
 from vc.json_text import parse_json
 from vc.model.details import MAX_FRAMES, thin_out
 from vc.model.speaker_encoder import average_embeddings
+from vc.model.tuning import Tuning, mix_tunings
 from vc.pitch import PitchRange
 from vc.safe_write import check_parent, write_bytes
 
 VOICE_SUFFIXES = (".voice", ".safetensors")
-FORMAT_VERSION = 2  # 1 had no details, and is read still
+FORMAT_VERSION = 3  # 1 had no details, 2 no tuning; both are read still
 
 _METADATA_KEY, _EMBEDDING, _DETAILS = "vc_voice", "speaker_embedding", "details"
+_TUNING = "decoder."  # before the name of each of its tensors
 _FIELDS = {"format_version", "name", "model", "pitch", "sha256"}
 _MAX_BYTES, _MAX_NAME = 1_000_000, 100
 
@@ -47,6 +49,7 @@ class Voice:
     pitch: PitchRange | None  # None: no voiced speech was found
     name: str = ""
     details: Tensor | None = None  # (kept, n_mels), half precision; None: has none of its own
+    tuning: Tuning | None = None  # in half precision; None: the decoder knows the embedding alone
 
 
 def is_voice_file(path: str | os.PathLike[str]) -> bool:
@@ -57,7 +60,7 @@ def is_voice_file(path: str | os.PathLike[str]) -> bool:
 def blend_voices(
     voices: Sequence[Voice], weights: Sequence[float], config: AutoencoderConfig, name: str = ""
 ) -> Voice:
-    """A voice between others: embeddings and log-F0 ranges averaged, details drawn by weight.
+    """A voice between others: all that is known of them averaged, but for details, drawn by weight.
 
     Args:
         voices: one or more, of the same model.
@@ -83,7 +86,11 @@ def blend_voices(
     if heard:
         mean = np.average([p for p, _ in heard], axis=0, weights=[w for _, w in heard])
         pitch = PitchRange(float(mean[0]), float(mean[1]))
-    return Voice(embedding, pitch, name, _blend_details(voices, weights))
+    shares = [weight / sum(weights) for weight in weights]
+    tuning = mix_tunings([voice.tuning for voice in voices], shares)
+    if tuning is not None:
+        tuning = {key: tensor.half() for key, tensor in tuning.items()}
+    return Voice(embedding, pitch, name, _blend_details(voices, weights), tuning)
 
 
 def _blend_details(voices: Sequence[Voice], weights: Sequence[float]) -> Tensor | None:
@@ -115,6 +122,8 @@ def save_voice(path: str | os.PathLike[str], voice: Voice, model_sha256: str) ->
     tensors = {_EMBEDDING: embedding}
     if voice.details is not None:
         tensors[_DETAILS] = voice.details.detach().half().cpu().contiguous()
+    for key, tensor in (voice.tuning or {}).items():
+        tensors[_TUNING + key] = tensor.detach().half().cpu().contiguous()
     description = {
         "format_version": FORMAT_VERSION,
         "name": voice.name[:_MAX_NAME],
@@ -162,7 +171,8 @@ def load_voice(path: str | os.PathLike[str], model_sha256: str) -> Voice:
         tensors = load(path.read_bytes())
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise VoiceError(f"{path}: not a voice file, or damaged; save or copy it again") from error
-    known = {_EMBEDDING} <= set(tensors) <= {_EMBEDDING, _DETAILS}
+    named = {name for name in tensors if not name.startswith(_TUNING)}
+    known = {_EMBEDDING} <= named <= {_EMBEDDING, _DETAILS}
     if _METADATA_KEY not in metadata or not known:
         raise VoiceError(f"{path}: a safetensors file, but not a voice; use `vc voice` to make one")
     return _checked(path, metadata[_METADATA_KEY], tensors, model_sha256)
@@ -175,7 +185,7 @@ def _checked(path: Path, text: str, tensors: dict[str, Tensor], model_sha256: st
         version = stored["format_version"]
     except (ValueError, TypeError, KeyError) as error:
         raise damaged from error
-    if version not in (1, FORMAT_VERSION):
+    if version not in range(1, FORMAT_VERSION + 1):
         raise VoiceError(
             f"{path}: voice format {version}, but this program reads {FORMAT_VERSION}; update it"
         )
@@ -190,6 +200,9 @@ def _checked(path: Path, text: str, tensors: dict[str, Tensor], model_sha256: st
         raise damaged
     if details is not None and (details.dtype != torch.float16 or details.ndim != 2):
         raise damaged
+    tuning = {k.removeprefix(_TUNING): v for k, v in tensors.items() if k.startswith(_TUNING)}
+    if any(tensor.dtype != torch.float16 for tensor in tuning.values()):
+        raise damaged
     if _hash(tensors) != stored["sha256"]:
         raise damaged
     if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
@@ -203,9 +216,11 @@ def _checked(path: Path, text: str, tensors: dict[str, Tensor], model_sha256: st
         # no voice speaks below 1 Hz or above 22 kHz
         if not (0 <= pitch.median <= 10 and 0 <= pitch.spread <= 10):
             raise damaged
-    return Voice(embedding, pitch, stored["name"], details)
+    return Voice(embedding, pitch, stored["name"], details, tuning or None)
 
 
 def _hash(tensors: dict[str, Tensor]) -> str:
-    values = [tensors[name].numpy().tobytes() for name in (_EMBEDDING, _DETAILS) if name in tensors]
+    names = [name for name in (_EMBEDDING, _DETAILS) if name in tensors]
+    names += sorted(name for name in tensors if name.startswith(_TUNING))
+    values = [tensors[name].numpy().tobytes() for name in names]
     return hashlib.sha256(b"".join(values)).hexdigest()

@@ -18,6 +18,7 @@ class Settings:
     vocoder: Literal["neural", "griffin-lim"] = "neural"
     checkpoint: Path | None = None  # the shipped model
     denoise: bool = False  # sources first
+    learn: bool = True  # the voices, see `Converter.voice`
     check: bool = True  # the sources, for warnings; the results are the same
 
 

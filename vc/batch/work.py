@@ -33,8 +33,9 @@ def _voice(
     checkpoint: Path | None,
     vocoder: Literal["neural", "griffin-lim"],
     references: tuple[Path, ...],
+    learn: bool,
 ) -> Any:
-    return _converter(checkpoint, vocoder).voice(list(references))
+    return _converter(checkpoint, vocoder).voice(list(references), learn=learn)
 
 
 def convert_task(task: Task) -> Outcome:
@@ -44,7 +45,7 @@ def convert_task(task: Task) -> Outcome:
     settings = task.settings
     try:
         converter = _converter(settings.checkpoint, settings.vocoder)
-        voice = _voice(settings.checkpoint, settings.vocoder, task.references)
+        voice = _voice(settings.checkpoint, settings.vocoder, task.references, settings.learn)
         warning = _warning(converter, task.source) if settings.check else ""
         make_folder(task.output.parent)
         done = convert_file(

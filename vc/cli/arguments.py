@@ -25,6 +25,16 @@ def add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--checkpoint", type=Path, help="model folder; the shipped one by default")
 
 
+def add_quick(parser: argparse.ArgumentParser) -> None:
+    """The option that leaves out what takes longest."""
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="only listen to the clips of the voice instead of learning it: seconds faster for "
+        "each new voice, but less like it",
+    )
+
+
 def pitch(text: str) -> Pitch:
     """Match, keep, or semitones from -36 to 36."""
     if text in ("match", "keep"):

@@ -12,6 +12,7 @@ from vc.cli.arguments import (
     EXIT_SOME_FAILED,
     Commands,
     add_checkpoint,
+    add_quick,
     at_least,
     check_apart,
     pitch,
@@ -35,6 +36,7 @@ def add_batch(commands: Commands) -> None:
     batch.add_argument("-o", "--output", type=Path, required=True, help="folder; resumes")
     batch.add_argument("--pitch", type=pitch, default="match", help="as in vc convert")
     batch.add_argument("--denoise", action="store_true", help=DENOISE)
+    add_quick(batch)
     batch.add_argument("--no-check", action="store_true", help="no warnings of strange sources")
     batch.add_argument(
         "--sample-rate", type=sample_rate, help="of the output in Hz; the source's own"
@@ -69,6 +71,7 @@ def _batch(options: argparse.Namespace) -> int:
         options.vocoder,
         options.checkpoint,
         options.denoise,
+        not options.quick,
         not options.no_check,
     )
     report = run_batch(

@@ -11,6 +11,7 @@ from vc.cli.arguments import (
     EXIT_INTERRUPTED,
     Commands,
     add_checkpoint,
+    add_quick,
     check_apart,
     pitch,
     progress_bar,
@@ -45,6 +46,7 @@ def add_convert(commands: Commands) -> None:
         help="from 0, the source's own voice, to 1, the reference's (default)",
     )
     convert.add_argument("--denoise", action="store_true", help=DENOISE)
+    add_quick(convert)
     convert.add_argument(
         "--sample-rate", type=sample_rate, help="of the output in Hz; the source's own"
     )
@@ -77,6 +79,7 @@ def _convert(options: argparse.Namespace) -> int:
             options.keep_partial,
             options.strength,
             options.denoise,
+            not options.quick,
         )
     if done.is_partial:
         print(

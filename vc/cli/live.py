@@ -6,7 +6,15 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vc.cli.arguments import DENOISE, Commands, add_checkpoint, check_apart, pitch, write_clip
+from vc.cli.arguments import (
+    DENOISE,
+    Commands,
+    add_checkpoint,
+    add_quick,
+    check_apart,
+    pitch,
+    write_clip,
+)
 from vc.errors import VCError
 
 if TYPE_CHECKING:
@@ -24,6 +32,7 @@ def add_live(commands: Commands) -> None:
     )
     live.add_argument("--pitch", type=pitch, default="match", help="as in vc convert")
     live.add_argument("--denoise", action="store_true", help=DENOISE)
+    add_quick(live)
     live.add_argument("--sample-rate", type=int, default=48_000, help="of the sound card (48000)")
     live.add_argument("--microphone", type=_device, help="name or number; the system's own")
     live.add_argument("--loudspeaker", type=_device, help="name or number; the system's own")
@@ -78,16 +87,17 @@ def _stream(options: argparse.Namespace, sample_rate: int) -> Stream:
     from vc.convert import load
     from vc.streaming.stream import Stream
 
-    torch.set_num_threads(1)  # steps are too small to be shared
-    converter = load(options.checkpoint)
-    return Stream(
-        converter,
+    stream = Stream(
+        load(options.checkpoint),
         options.references,
         options.pitch,
         sample_rate,
         options.source,
         options.denoise,
+        not options.quick,
     )
+    torch.set_num_threads(1)  # steps are too small to be shared
+    return stream
 
 
 def _from_file(options: argparse.Namespace) -> None:

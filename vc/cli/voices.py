@@ -6,8 +6,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from vc.cli.arguments import Commands, add_checkpoint, audio_files, progress_bar
-from vc.errors import VCError
+from vc.cli.arguments import (
+    Commands,
+    add_checkpoint,
+    add_quick,
+    at_least,
+    audio_files,
+    progress_bar,
+)
 
 
 def add_voice(commands: Commands) -> None:
@@ -18,6 +24,8 @@ def add_voice(commands: Commands) -> None:
     )
     voice.add_argument("-o", "--output", type=Path, required=True, help="NAME.voice")
     voice.add_argument("--name", help="what to call the voice; the output's name by default")
+    add_quick(voice)
+    voice.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
     add_checkpoint(voice)
     voice.set_defaults(run=_voice)
 
@@ -29,18 +37,22 @@ def _voice(options: argparse.Namespace) -> None:
     check_voice_name(options.output)
     converter = load(options.checkpoint, vocoder="griffin-lim")  # a voice needs no vocoder
     name = options.name or options.output.stem
-    voice = converter.voice(options.references, name)
+    with progress_bar("learning the voice", options.quiet) as show:
+        voice = converter.voice(options.references, name, not options.quick, show)
     save_voice(options.output, voice, converter.model_sha256)
-    print(f"{options.output}: the voice '{voice.name}'")
+    if not options.quiet:
+        print(f"{options.output}: the voice '{voice.name}'")
 
 
 def add_adapt(commands: Commands) -> None:
     """Describe `vc adapt`."""
-    adapt = commands.add_parser("adapt", help="tune a voice on minutes of one speaker's clips")
+    adapt = commands.add_parser("adapt", help="learn a voice from minutes of clips, and judge it")
     adapt.add_argument("clips", type=Path, nargs="+", help="folders or files of one speaker")
     adapt.add_argument("-o", "--output", type=Path, required=True, help="NAME.voice")
     adapt.add_argument("--name", help="what to call the voice; the output's name by default")
-    adapt.add_argument("--steps", type=int, default=300, help="of tuning (300)")
+    adapt.add_argument(
+        "--steps", type=at_least(1), help="of learning; by default by how much speech there is"
+    )
     adapt.add_argument("--quiet", action="store_true", help="no progress bar, no summary")
     add_checkpoint(adapt)
     adapt.set_defaults(run=_adapt)
@@ -52,11 +64,9 @@ def _adapt(options: argparse.Namespace) -> None:
     from vc.voice import check_voice_name, save_voice
 
     check_voice_name(options.output)
-    if options.steps < 1:
-        raise VCError("--steps must be at least 1")
     files = audio_files(options.clips)
     converter = load(options.checkpoint, vocoder="griffin-lim")  # a voice needs no vocoder
-    with progress_bar("listening and tuning", options.quiet) as show:
+    with progress_bar("learning the voice", options.quiet) as show:
         name = options.name or options.output.stem
         result = adapt_voice(converter, files, name, options.steps, progress=show)
     save_voice(options.output, result.voice, converter.model_sha256)
@@ -67,13 +77,13 @@ def _adapt(options: argparse.Namespace) -> None:
     print(f"{options.output}: the voice '{result.voice.name}'")
     heard = f"{result.clips} clips, {result.speech_s:.0f} s"
     if result.average_error_db is None or result.tuned_error_db is None:
-        print(f"{heard}: too little to tune (5 clips, {MIN_TUNING_S:.0f} s); kept their average")
+        print(f"{heard}: learnt; too little to say how well (5 clips, {MIN_TUNING_S:.0f} s)")
         return
-    kept = "tuned" if result.is_tuned else "average"
+    kept = "kept what was learnt" if result.is_tuned else "kept nothing of what was learnt"
     print(
         f"{heard}; held-out clips come back from other voices {result.average_error_db:.2f} dB off "
-        f"with the average embedding, {result.tuned_error_db:.2f} dB with the tuned one; kept the "
-        f"{kept} one"
+        f"when the voice is only listened to, {result.tuned_error_db:.2f} dB when it is learnt; "
+        f"{kept}"
     )
 
 

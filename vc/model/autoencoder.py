@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import NamedTuple
 
 import torch
@@ -22,6 +23,7 @@ from vc.model.speaker_encoder import (
     split_embedding,
 )
 from vc.model.speech_frames import frame_levels, near_speech
+from vc.model.tuning import Tuning, tuned
 from vc.model.vocal_tract import VocalTractEncoder, bend
 
 _FOLLOWING = 0.01  # how far the average voice moves to each batch's
@@ -154,8 +156,42 @@ class Autoencoder(MelNetwork):
         Returns:
             `(batch, n_mels, frames)`.
         """
-        mel = self.decoder(latent.content, latent.speaker_embedding, log_f0, voiced)
-        return mel * self.get_buffer("mel_scale")[:, None] + self.get_buffer("mel_mean")[:, None]
+        return self.denormalize(
+            self.decoder(latent.content, latent.speaker_embedding, log_f0, voiced)
+        )
+
+    def rebuild(self, latent: Latent, log_f0: Tensor, voiced: Tensor) -> Tensor:
+        """`decode` a source in its own voice: by the decoder that was tuned to none."""
+        own = self.untuned_decoder
+        return self.denormalize(own(latent.content, latent.speaker_embedding, log_f0, voiced))
+
+    def decode_both(self, latent: Latent, log_f0: Tensor, voiced: Tensor) -> tuple[Tensor, Tensor]:
+        """`decode` the first clip of a batch of two, and `rebuild` the second, in one go."""
+        voices = latent.speaker_embedding
+        begun = self.decoder.begin(latent.content, voices, log_f0, voiced)
+        if self.untuned_decoder is self.decoder:
+            said, rebuilt = self.decoder.end(begun, voices).split(1)
+        else:
+            said = self.decoder.end(begun[:1], voices[:1])
+            rebuilt = self.untuned_decoder.end(begun[1:], voices[1:])
+        return self.denormalize(said), self.denormalize(rebuilt)
+
+    @property
+    def untuned_decoder(self) -> Decoder:
+        """The decoder as it was before it knew a voice."""
+        return self._modules.get("untuned") or self.decoder  # type: ignore[return-value]
+
+    def tuned(self, tuning: Tuning | None) -> Autoencoder:
+        """The same model, for conversions into a voice that its decoder has learnt.
+
+        All but what was tuned is shared. See `vc.model.tuning`.
+        """
+        if tuning is None:
+            return self
+        twin = copy.copy(self)
+        decoder = tuned(self.decoder, tuning)
+        twin._modules = self._modules | {"decoder": decoder, "untuned": self.decoder}
+        return twin
 
     def emphasise(self, speaker_embedding: Tensor) -> Tensor:
         """What to ask the decoder for, to be given a voice `(batch, embedding_dim)`.
@@ -240,7 +276,8 @@ class Autoencoder(MelNetwork):
             if source.said_stretch is None:
                 heard = self.hear_vocal_tract(decoded[..., : self.heard_frames])
                 source = source._replace(said_stretch=heard)
-            rebuilt = self.decode(Latent(content, source.speaker_embedding), source.log_f0, voiced)
+            own = Latent(content, source.speaker_embedding)
+            rebuilt = self.rebuild(own, source.log_f0, voiced)
             decoded = decoded + residual(source, rebuilt, voiced, self.config.residual)
         return finish(decoded, voiced, details)
 

@@ -67,17 +67,44 @@ class Decoder(nn.Module):
         Returns:
             `(batch, n_mels, frames)`.
         """
-        frames = log_f0.shape[-1]
-        x = interleave(self.embed(content), self.config.content_stride)[..., :frames]
+        begun = self.begin(content, speaker_embedding, log_f0, voiced)
+        return self.end(begun, speaker_embedding)
+
+    def begin(
+        self, content: Tensor, speaker_embedding: Tensor, log_f0: Tensor, voiced: Tensor
+    ) -> Tensor:
+        """The first half, which is the same for a voice that the rest was tuned to.
+
+        Args and shapes as in `forward`; returns `(batch, width, frames)`.
+        """
+        x = interleave(self.embed(content), self.config.content_stride)[..., : log_f0.shape[-1]]
         if self.config.f0_conditioning:
             x = x + self.pitch(log_f0, voiced)
+        condition = self._condition(speaker_embedding)
+        for block in list(self.blocks)[: self.first_tuned_block]:
+            x = block(x, condition)
+        return x
+
+    def end(self, x: Tensor, speaker_embedding: Tensor) -> Tensor:
+        """From what `begin` gives, `(batch, width, frames)`, to `(batch, n_mels, frames)`."""
+        condition = self._condition(speaker_embedding)
+        for block in list(self.blocks)[self.first_tuned_block :]:
+            x = block(x, condition)
+        deviation = self.project(self.norm(x)).float()
+        _, mean, log_deviation = split_embedding(speaker_embedding, self.config)
+        return mean.unsqueeze(-1) + log_deviation.exp().unsqueeze(-1) * deviation
+
+    @property
+    def first_tuned_block(self) -> int:
+        """See `vc.model.tuning`: the second half of the blocks can be tuned to a voice."""
+        return len(self.blocks) // 2
+
+    def _condition(self, speaker_embedding: Tensor) -> Tensor:
+        """What scales and shifts the blocks, `(batch, width)`."""
         identity, mean, log_deviation = split_embedding(speaker_embedding, self.config)
         # a unit vector of many dimensions has small entries: bring them to about one
         parts = [identity * self.config.speaker_dim**0.5]
         if self.config.speaker_statistics:
             parts += [mean, log_deviation]
-        condition = self.speaker(torch.cat(parts, dim=-1))
-        for block in self.blocks:
-            x = block(x, condition)
-        deviation = self.project(self.norm(x)).float()
-        return mean.unsqueeze(-1) + log_deviation.exp().unsqueeze(-1) * deviation
+        condition: Tensor = self.speaker(torch.cat(parts, dim=-1))
+        return condition

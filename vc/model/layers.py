@@ -121,6 +121,11 @@ class MelNetwork(nn.Module):
         mean, scale = self.get_buffer("mel_mean"), self.get_buffer("mel_scale")
         return (log_mel - mean[:, None]) / scale[:, None]
 
+    def denormalize(self, normalized: Tensor) -> Tensor:
+        """The reverse of `normalize`, for what a network makes."""
+        mean, scale = self.get_buffer("mel_mean"), self.get_buffer("mel_scale")
+        return normalized * scale[:, None] + mean[:, None]
+
 
 class ChannelNorm(nn.Module):
     """Layer normalisation over the channels of `(batch, channels, frames)`."""

@@ -55,10 +55,10 @@ class StepwiseDecoder:
         own_voice, own_log_f0 = self.wanted, log_f0
         if source is not None:
             own_voice, own_log_f0 = source.speaker_embedding, source.log_f0
-        # in both voices at once: reading the weights is what takes time
+        # in both voices at once, as far as they go together: reading the weights takes the time
         latent = Latent(content.expand(2, -1, -1), torch.cat([self._asked(), own_voice]))
         tracks = torch.cat([log_f0, own_log_f0])
-        said, rebuilt = self.model.decode(latent, tracks, voiced.expand(2, -1)).split(1)
+        said, rebuilt = self.model.decode_both(latent, tracks, voiced.expand(2, -1))
         if is_speech:
             self.said.hear(said[..., : STEP.new])
         share = self.model.config.residual

@@ -48,6 +48,7 @@ class Stream:
         source: a clip of the person who is going to speak; without one, level, pitch and
             statistics begin with what is usual, and settle in the first seconds.
         denoise: as in `Converter.convert`: content, too, is read without the microphone's noise.
+        learn: as in `Converter.voice`.
 
     Raises:
         AudioError: a clip cannot be read, is silent or too short, or no stream can have that rate.
@@ -63,8 +64,9 @@ class Stream:
         sample_rate: int = 48_000,
         source: Clip | None = None,
         denoise: bool = False,
+        learn: bool = True,
     ) -> None:
-        voice = converter.voice(references)
+        voice = converter.voice(references, learn=learn)
         self.sample_rate = sample_rate
         rate = converter.features.sample_rate
         self._in = BlockResampler(sample_rate, rate)
@@ -152,7 +154,7 @@ class _Conversion:
             converter.need_denoiser()
         self.converter, self.features, self.denoise = converter, converter.features, denoise
         self.pitch, self.own_pitch = pitch, MovedPitch(None, "keep", converter.features)
-        model = stepwise(converter.autoencoder, STEP)
+        model = stepwise(converter.autoencoder.tuned(voice.tuning), STEP)
         self.own_voice = RunningVoice(converter.autoencoder)
         self.encode_content = StepwiseContent(converter, model)
         self.decode = StepwiseDecoder(converter, model, voice)

@@ -1,0 +1,165 @@
+"""Learn a voice from its clips: a few seconds of training, each time that a voice is new.
+
+A conversion into a voice has no truth to be compared with, but the way back has: the clips are
+said in voices that belong to nobody, and content read from these must, with the embedding of the
+voice, become the clips again (self transformations, Neekhara et al. 2023, arXiv:2310.09653). So the
+decoder learns how this speaker says what others have said, which is what it is asked for later.
+What it learns is small (`vc.model.tuning`), and the more of the voice there is, the more it is.
+
+The voice is to be heard at pitches that its clips do not have, too. Half of the exercises are at
+such: there the decoder's own harmonics stay, and what is broader than these is learnt.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vc.audio import Waveform
+from vc.losses import envelope_loss
+from vc.model.autoencoder import Autoencoder, Latent
+from vc.model.layers import smooth_bands
+from vc.model.tuning import Tuning, tuned, untuned
+from vc.pitch import interpolate_log_f0, match_range, pitch_range, within_range
+from vc.voice import Voice
+
+OTHERS = 8  # voices that each clip is also said in
+
+_STEPS_A_SECOND, _MIN_STEPS, MAX_STEPS = 6.0, 15, 200  # of the voice's clips
+_WINDOW_FRAMES, _BATCH_SIZE, _LEARNING_RATE = 128, 4, 2e-3
+_SHIFTS = (0.0, -7.0, 0.0, 7.0, 0.0, -3.5, 0.0, 3.5)  # semitones, one for each voice
+_COEFFICIENTS = 20  # cepstral: what is finer is harmonics
+_MOST_FRAMES = 40_000  # that are kept for the second half of the decoder: 40 MB
+
+
+class Lesson(NamedTuple):
+    """One clip of the voice, and what is heard in it as others say it."""
+
+    content: Tensor  # (voices, content_dim, content_frames)
+    log_mel: Tensor  # (n_mels, frames), of the clip itself
+    log_f0: Tensor  # (frames,)
+    voiced: Tensor  # (frames,)
+
+
+class _Exercise(NamedTuple):
+    """What the second half of the decoder is given, and what it is to make of it."""
+
+    begun: Tensor  # (voices, width, frames)
+    wanted: Tensor  # (voices, n_mels, frames)
+
+
+@torch.inference_mode()
+def hear_lesson(
+    model: Autoencoder, log_mel: Tensor, f0: Waveform, others: Sequence[Voice]
+) -> Lesson:
+    """Have a clip said by others, and listen.
+
+    Args:
+        model: that the voice is learnt for.
+        log_mel: of the clip, `(1, n_mels, frames)`.
+        f0: `(frames,)` in Hz, 0 where unvoiced.
+        others: voices that it is said in; without any, content of the clip itself is all.
+    """
+    content = model.encode_content(log_mel)
+    voiced = torch.from_numpy((f0 > 0).astype(np.float32)).to(log_mel)[None]
+    versions = []
+    for other in others:
+        moved = match_range(f0, pitch_range(f0), other.pitch)
+        log_f0 = interpolate_log_f0(within_range(moved, model.features))
+        latent = Latent(content, other.speaker_embedding.to(log_mel)[None])
+        said = model.decode(latent, torch.from_numpy(log_f0).to(log_mel)[None], voiced)
+        versions.append(model.encode_content(said)[0])
+    own_log_f0 = torch.from_numpy(interpolate_log_f0(f0)).to(log_mel)
+    heard = torch.stack(versions or [content[0]])
+    return Lesson(heard, log_mel[0], own_log_f0, voiced[0])
+
+
+def learn_voice(
+    model: Autoencoder,
+    lessons: Sequence[Lesson],
+    speaker_embedding: Tensor,
+    steps: int | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Tuning:
+    """What the decoder learns from clips of a voice.
+
+    Args:
+        model: not changed.
+        lessons: one for each clip.
+        speaker_embedding: of the voice, `(embedding_dim,)`.
+        steps: of gradient descent; by default as many as there are seconds, six times, within
+            bounds: few clips are learnt by heart by many.
+        progress: called with the share done, 0 to 1.
+    """
+    seconds = sum(lesson.log_mel.shape[-1] for lesson in lessons) / model.features.frame_rate
+    steps = steps or round(np.clip(_STEPS_A_SECOND * seconds, _MIN_STEPS, MAX_STEPS))
+    generator = np.random.default_rng(0)  # the same clips give the same voice
+    embedding = speaker_embedding.detach().to(model.get_buffer("mel_mean"))[None]
+    exercises = [_exercise(model, lesson, embedding) for lesson in _thin_out(lessons)]
+    shares = np.array([lesson.log_mel.shape[-1] for lesson in lessons], float)
+    shares /= shares.sum()
+    expanded = embedding.expand(_BATCH_SIZE, -1)
+    with torch.inference_mode(False), torch.enable_grad():
+        tuning = untuned(model.decoder, torch.Generator().manual_seed(0))
+        learnt = [tensor.requires_grad_(True) for tensor in tuning.values()]
+        optimizer = torch.optim.Adam(learnt, lr=_LEARNING_RATE)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        for step in range(steps):
+            chosen = generator.choice(len(lessons), _BATCH_SIZE, p=shares)
+            cuts = [_cut(exercises[i], generator) for i in chosen]
+            begun, wanted = (torch.stack(part) for part in zip(*cuts, strict=True))
+            decoder = tuned(model.decoder, tuning)
+            error = model.denormalize(decoder.end(begun, expanded)) - wanted
+            loss = error.abs().mean() + envelope_loss(error)
+            for tensor, gradient in zip(learnt, torch.autograd.grad(loss, learnt), strict=True):
+                tensor.grad = gradient
+            optimizer.step()
+            schedule.step()
+            if progress:
+                progress((step + 1) / steps)
+    return {name: tensor.detach().half().cpu() for name, tensor in tuning.items()}
+
+
+def _thin_out(lessons: Sequence[Lesson]) -> list[Lesson]:
+    """Of long clips in many voices fewer voices."""
+    frames = sum(lesson.log_mel.shape[-1] for lesson in lessons)
+    most = max(1, _MOST_FRAMES // frames)
+    return [lesson._replace(content=lesson.content[:most]) for lesson in lessons]
+
+
+@torch.inference_mode()
+def _exercise(model: Autoencoder, lesson: Lesson, embedding: Tensor) -> _Exercise:
+    """A lesson, as far as the first half of the decoder knows it."""
+    begun, wanted = [], []
+    for number, content in enumerate(lesson.content):
+        shift = _SHIFTS[number % len(_SHIFTS)] * math.log(2) / 12
+        track = lesson.log_f0[None]
+        half = model.decoder.begin(content[None], embedding, track, lesson.voiced[None])
+        aim = lesson.log_mel[None]
+        if shift:
+            missing = aim - model.denormalize(model.decoder.end(half, embedding))
+            moved = (track + shift).clamp(*map(math.log, _range(model)))
+            half = model.decoder.begin(content[None], embedding, moved, lesson.voiced[None])
+            said = model.denormalize(model.decoder.end(half, embedding))
+            aim = said + smooth_bands(missing, _COEFFICIENTS)
+        begun.append(half)
+        wanted.append(aim)
+    return _Exercise(torch.cat(begun), torch.cat(wanted))
+
+
+def _range(model: Autoencoder) -> tuple[float, float]:
+    return model.features.f0_min, model.features.f0_max
+
+
+def _cut(exercise: _Exercise, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """A piece of one length, in one voice; a shorter clip is repeated until it fills it."""
+    voices, _, frames = exercise.wanted.shape
+    first = generator.integers(max(1, frames - _WINDOW_FRAMES + 1))
+    rows = torch.from_numpy((first + np.arange(_WINDOW_FRAMES)) % frames)
+    voice = generator.integers(voices)
+    return exercise.begun[voice][:, rows], exercise.wanted[voice][:, rows]
