@@ -210,7 +210,7 @@ def main() -> None:
         ]
     )
     clips = strangers(options.corpora, options.strangers, options.voices)
-    real = [converter.voice(clip) for clip in clips]
+    real = [converter.voice(clip, learn=False) for clip in clips]  # an invented one has no clips
     invented = [converter.new_voice(seed) for seed in range(options.voices)]
     groups = {
         "invented": (invented, hear(invented, sources, converter, judge)),

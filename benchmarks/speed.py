@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -191,8 +191,15 @@ def time_growth(seconds: float) -> dict[str, float]:
     clip = speech(seconds, converter.features.sample_rate)
     result = {}
     for count in (1, 5, 20):
-        listen = partial(converter.voice, [clip] * count)
+        listen = partial(converter.voice, [clip] * count, learn=False)
         result[f"listen to {count} references"] = median_seconds(listen)
+    for count in (1, 5):
+
+        def learn(clips: Sequence[Audio] = (clip,) * count) -> None:
+            converter.forget_voices()
+            converter.voice(clips)
+
+        result[f"learn {count} references"] = median_seconds(learn, runs=2)
     for count in (1, 4, 16):
         batch = torch.from_numpy(clip.waveform).repeat(count, 1)
         spent = median_seconds(partial(run_networks, converter, converter.log_mel(batch)))

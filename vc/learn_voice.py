@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from vc.audio import Waveform
 from vc.losses import envelope_loss
@@ -32,6 +33,7 @@ OTHERS = 8  # voices that each clip is also said in
 
 _STEPS_A_SECOND, _MIN_STEPS, MAX_STEPS = 6.0, 15, 200  # of the voice's clips
 _WINDOW_FRAMES, _BATCH_SIZE, _LEARNING_RATE = 128, 4, 2e-3
+_TIME = 5  # frames
 _SHIFTS = (0.0, -7.0, 0.0, 7.0, 0.0, -3.5, 0.0, 3.5)  # semitones, one for each voice
 _COEFFICIENTS = 20  # cepstral: what is finer is harmonics
 _MOST_FRAMES = 40_000  # that are kept for the second half of the decoder: 40 MB
@@ -140,13 +142,15 @@ def _exercise(model: Autoencoder, lesson: Lesson, embedding: Tensor) -> _Exercis
         shift = _SHIFTS[number % len(_SHIFTS)] * math.log(2) / 12
         track = lesson.log_f0[None]
         half = model.decoder.begin(content[None], embedding, track, lesson.voiced[None])
-        aim = lesson.log_mel[None]
+        said = model.denormalize(model.decoder.end(half, embedding))
+        missing = smooth_bands(lesson.log_mel[None] - said, _COEFFICIENTS)
+        if _TIME > 1:
+            missing = functional.avg_pool1d(missing, _TIME, 1, _TIME // 2, count_include_pad=False)
         if shift:
-            missing = aim - model.denormalize(model.decoder.end(half, embedding))
             moved = (track + shift).clamp(*map(math.log, _range(model)))
             half = model.decoder.begin(content[None], embedding, moved, lesson.voiced[None])
             said = model.denormalize(model.decoder.end(half, embedding))
-            aim = said + smooth_bands(missing, _COEFFICIENTS)
+        aim = said + missing
         begun.append(half)
         wanted.append(aim)
     return _Exercise(torch.cat(begun), torch.cat(wanted))
