@@ -6,8 +6,10 @@ voice, become the clips again (self transformations, Neekhara et al. 2023, arXiv
 decoder learns how this speaker says what others have said, which is what it is asked for later.
 What it learns is small (`vc.model.tuning`), and the more of the voice there is, the more it is.
 
-The voice is to be heard at pitches that its clips do not have, too. Half of the exercises are at
-such: there the decoder's own harmonics stay, and what is broader than these is learnt.
+What is to become of a clip is not the clip itself, but what the decoder says, with what is missing
+of the clip as far as that is broad over the bands and slow. For what is fine and fast nobody can
+know from content, so of that a decoder would learn the mean, and blur; and harmonics go with the
+pitch, which is another in half of the lessons, as the voice is to be heard at all.
 """
 
 from __future__ import annotations
@@ -31,11 +33,10 @@ from vc.voice import Voice
 
 OTHERS = 8  # voices that each clip is also said in
 
-_STEPS_A_SECOND, _MIN_STEPS, MAX_STEPS = 6.0, 15, 200  # of the voice's clips
+_STEPS_A_SECOND, _MIN_STEPS, MAX_STEPS = 6.0, 15, 300  # of the voice's clips
 _WINDOW_FRAMES, _BATCH_SIZE, _LEARNING_RATE = 128, 4, 2e-3
-_TIME = 5  # frames
 _SHIFTS = (0.0, -7.0, 0.0, 7.0, 0.0, -3.5, 0.0, 3.5)  # semitones, one for each voice
-_COEFFICIENTS = 20  # cepstral: what is finer is harmonics
+_COEFFICIENTS, _SMOOTHED_FRAMES = 12, 5  # cepstral; of what is learnt
 _MOST_FRAMES = 40_000  # that are kept for the second half of the decoder: 40 MB
 
 
@@ -128,15 +129,15 @@ def learn_voice(
 
 
 def _thin_out(lessons: Sequence[Lesson]) -> list[Lesson]:
-    """Of long clips in many voices fewer voices."""
+    """Of long clips in many voices fewer voices, but one for each kind of exercise."""
     frames = sum(lesson.log_mel.shape[-1] for lesson in lessons)
-    most = max(1, _MOST_FRAMES // frames)
+    most = max(2, _MOST_FRAMES // frames)
     return [lesson._replace(content=lesson.content[:most]) for lesson in lessons]
 
 
 @torch.inference_mode()
 def _exercise(model: Autoencoder, lesson: Lesson, embedding: Tensor) -> _Exercise:
-    """A lesson, as far as the first half of the decoder knows it."""
+    """What is to be learnt from a lesson; see the module."""
     begun, wanted = [], []
     for number, content in enumerate(lesson.content):
         shift = _SHIFTS[number % len(_SHIFTS)] * math.log(2) / 12
@@ -144,15 +145,15 @@ def _exercise(model: Autoencoder, lesson: Lesson, embedding: Tensor) -> _Exercis
         half = model.decoder.begin(content[None], embedding, track, lesson.voiced[None])
         said = model.denormalize(model.decoder.end(half, embedding))
         missing = smooth_bands(lesson.log_mel[None] - said, _COEFFICIENTS)
-        if _TIME > 1:
-            missing = functional.avg_pool1d(missing, _TIME, 1, _TIME // 2, count_include_pad=False)
+        missing = functional.avg_pool1d(
+            missing, _SMOOTHED_FRAMES, 1, _SMOOTHED_FRAMES // 2, count_include_pad=False
+        )
         if shift:
             moved = (track + shift).clamp(*map(math.log, _range(model)))
             half = model.decoder.begin(content[None], embedding, moved, lesson.voiced[None])
             said = model.denormalize(model.decoder.end(half, embedding))
-        aim = said + missing
         begun.append(half)
-        wanted.append(aim)
+        wanted.append(said + missing)
     return _Exercise(torch.cat(begun), torch.cat(wanted))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -28,6 +29,7 @@ from vc.model.vocal_tract import VocalTractEncoder, bend
 
 _FOLLOWING = 0.01  # how far the average voice moves to each batch's
 _HEARD_S = 60.0
+_TUNED_EMPHASIS = 0.5  # of the emphasis that a voice has which is only listened to
 
 
 class Latent(NamedTuple):
@@ -184,11 +186,13 @@ class Autoencoder(MelNetwork):
     def tuned(self, tuning: Tuning | None) -> Autoencoder:
         """The same model, for conversions into a voice that its decoder has learnt.
 
-        All but what was tuned is shared. See `vc.model.tuning`.
+        All but what was tuned is shared, and such a decoder is asked for less more of the voice
+        than it has. See `vc.model.tuning`.
         """
         if tuning is None:
             return self
         twin = copy.copy(self)
+        twin.config = replace(self.config, emphasis=_TUNED_EMPHASIS * self.config.emphasis)
         decoder = tuned(self.decoder, tuning)
         twin._modules = self._modules | {"decoder": decoder, "untuned": self.decoder}
         return twin
