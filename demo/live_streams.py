@@ -79,7 +79,7 @@ class LiveStreams:
         ticket, now = secrets.token_hex(16), self.clock()
         with self._lock:
             self._end(lambda place: bool(visit) and place.visit == visit)
-            self._end(lambda place: now - place.fed > IDLE_S or now - place.begun > LONGEST_S)
+            self._end(lambda place: self._is_over(place, now))
             if len(self._places) >= MAX_STREAMS:
                 raise VCError(BUSY)
             place = self._places[ticket] = _Place(visit or "", now, now)
@@ -119,6 +119,12 @@ class LiveStreams:
         """End a visitor's stream."""
         with self._lock:
             self._end(lambda place: bool(visit) and place.visit == visit)
+
+    @staticmethod
+    def _is_over(place: _Place, now: float) -> bool:
+        """Left, or long enough; one whose voice is still being learnt is neither."""
+        left = place.stream is not None and now - place.fed > IDLE_S
+        return left or now - place.begun > LONGEST_S
 
     def _end(self, over: Callable[[_Place], bool]) -> None:
         for ticket in [ticket for ticket, place in self._places.items() if over(place)]:
