@@ -50,6 +50,7 @@ from vc.convert import (
     check_strength,
     moved_f0,
     pieces,
+    share_of,
 )
 from vc.denoise import clean_blocks
 from vc.model.autoencoder import Latent
@@ -69,6 +70,7 @@ BLOCK_S = 16.0
 _F0_CONTEXT_S = 3.0  # on both sides: the F0 track's best path does not look further
 _NOTHING = np.zeros(0, np.float32)
 # shares of the whole time, as measured
+_LEARN = 0.05  # share of a bar of progress that learning the voice has; of the rest:
 _LISTEN, _ANALYSE, _ENCODE, _SYNTHESIZE = 0.05, 0.4, 0.55, 0.95
 
 
@@ -139,7 +141,8 @@ def convert_file(
         write_audio(output, converted, COMMENT)
         rate = writable_rate(output, converted.sample_rate)
         return FileConversion(output, converted.duration_s, converted.duration_s, rate)
-    voice = converter.voice(references, learn=learn)
+    voice = converter.voice(references, learn=learn, progress=share_of(progress, 0, _LEARN))
+    progress = share_of(progress, _LEARN, 1)
     if strength < 1:
         voice = converter.towards(voice, read_blocks(source, LONG_S), strength)
     with _LongConversion(converter, output.parent, progress) as work:

@@ -339,7 +339,8 @@ class Converter:
             references: clips, voice files or `Voice`s.
             name: what to call the voice; by default the name of the only one that was kept.
             learn: have the decoder learn the voice from the clips (`vc.learn_voice`): seconds of
-                training, after which it is more like them. Without, they are only listened to.
+                training, after which it is more like them. Without, or with a model that has no
+                prior of voices, they are only listened to.
             progress: called with the share done, 0 to 1.
 
         Raises:
@@ -418,9 +419,9 @@ class Converter:
         details = thin_out(torch.cat([clip.details for clip in heard])).half()
         pitch = pitch_range(np.concatenate([clip.f0 for clip in heard]))
         voice = Voice(embedding, pitch, details=details)
-        if not learn:
+        others = self.other_voices() if learn else []
+        if not others:
             return voice
-        others = self.other_voices()
         lessons = [hear_lesson(self.autoencoder, clip.log_mel, clip.f0, others) for clip in heard]
         voice = self.learn(voice, lessons, progress=progress)
         while len(self._learnt) >= _REMEMBERED:
