@@ -408,8 +408,9 @@ class Converter:
         for audio, name in clips:
             check_speech(audio, name, min_duration_s)
         fingerprint = _fingerprint(clips)
-        if learn and fingerprint in self._learnt:
-            return self._learnt[fingerprint]
+        remembered = self._learnt.get(fingerprint) if learn else None
+        if remembered is not None:
+            return remembered
         heard = [self._hear(audio) for audio, _ in clips]
         embedding = average_embeddings(
             torch.stack([clip.speaker_embedding for clip in heard]).cpu(),
