@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 import torch
 
 from vc.audio import Waveform
-from vc.convert import Converter, Pitch, Reference
+from vc.convert import Converter, Reference
 from vc.errors import VCError
+from vc.pitch import Pitch
 from vc.streaming.stream import Stream
 
 MAX_STREAMS = max(1, (os.cpu_count() or 1) // 2)

@@ -24,10 +24,10 @@ from demo.settings import DemoSettings
 from demo.visits import Visits, safe_name
 from vc.audio import Audio, check_speech, normalize_level, resample, write_audio
 from vc.compress import compress, decompress, load_compressed, save_compressed
-from vc.convert import COMMENT, Converter, Pitch
+from vc.convert import COMMENT, Converter
 from vc.errors import VCError
 from vc.model.speaker_encoder import split_embedding
-from vc.pitch import estimate_f0
+from vc.pitch import Pitch, estimate_f0
 from vc.units import (
     UnitModel,
     decode_units,

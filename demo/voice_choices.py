@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import gradio as gr
 
-from vc.convert import Pitch
+from vc.pitch import Pitch
 
 MATCH, KEEP, SHIFT = "Match the reference", "Keep the source's", "Shift the source's"
 

@@ -42,7 +42,7 @@ def test_a_voice_that_is_learnt_says_other_clips_more_as_its_speaker_does(
     before = {k: v.clone() for k, v in shipped.autoencoder.state_dict().items()}
     listened = shipped.voice(clips[0], learn=False)
     learnt = shipped.voice(clips[0])
-    unheard = [shipped.lesson(clips[1], shipped.other_voices())]
+    unheard = [shipped.lesson(shipped.hear(clips[1]), shipped.other_voices())]
     errors = [_error_db(shipped.autoencoder, unheard, voice) for voice in (listened, learnt)]
     assert errors[1] < 0.9 * errors[0]
     # what the model knows of everybody else does not change

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +27,7 @@ from vc.voice import Voice
 MIN_TUNING_S = 20.0  # of speech, beside which some can be held out
 _HELD_OUT = 5  # every so many clips one is held out
 _LISTENING = 0.3  # share of the work
+T = TypeVar("T")
 _DB = 20 / np.log(10)  # of one natural-log unit of magnitude
 
 
@@ -74,29 +76,32 @@ def adapt_voice(
     if not heard:
         raise VoiceError(left_out[0].reason if left_out else "no clip of the voice was given")
     total_s = sum(map(speech_s, heard))
-    held_out, kept = heard[_HELD_OUT - 1 :: _HELD_OUT], list(heard)
-    del kept[_HELD_OUT - 1 :: _HELD_OUT]
-    if not held_out or sum(map(speech_s, kept)) < MIN_TUNING_S:
+    kept_s = sum(speech_s(audio) for audio in _without_held_out(heard))
+    if len(heard) < _HELD_OUT or kept_s < MIN_TUNING_S:
         voice = converter.voice(heard, name, progress=progress)
         progress(1.0)
         return Adaptation(voice, True, None, None, len(heard), total_s, left_out)
-    others, lessons = converter.other_voices(), []
-    for number, audio in enumerate([*kept, *held_out], 1):
-        lessons.append(converter.lesson(audio, others))
+    others, clips, lessons = converter.other_voices(), [], []
+    for number, audio in enumerate(heard, 1):
+        clips.append(converter.hear(audio))
+        lessons.append(converter.lesson(clips[-1], others))
         progress(_LISTENING * number / len(heard))
-    average = converter.voice(kept, name, learn=False)
-    learnt = converter.learn(
-        average, lessons[: len(kept)], steps, share_of(progress, _LISTENING, 1)
-    )
-    errors = [
-        _error_db(converter.autoencoder, lessons[len(kept) :], voice) for voice in (average, learnt)
-    ]
+    average = converter.voice_of(_without_held_out(clips))
+    learning = share_of(progress, _LISTENING, 1)
+    learnt = converter.learn(average, _without_held_out(lessons), steps, learning)
+    held_out = lessons[_HELD_OUT - 1 :: _HELD_OUT]
+    errors = [_error_db(converter.autoencoder, held_out, voice) for voice in (average, learnt)]
     is_tuned = errors[1] < errors[0]
-    voice = converter.voice(heard, name, learn=False)
+    voice = converter.voice_of(clips, name)
     if is_tuned:
         voice = replace(voice, tuning=learnt.tuning)
     progress(1.0)
     return Adaptation(voice, is_tuned, errors[0], errors[1], len(heard), total_s, left_out)
+
+
+def _without_held_out(things: Sequence[T]) -> list[T]:
+    """What is learnt from, of what there is one of for each clip."""
+    return [thing for number, thing in enumerate(things, 1) if number % _HELD_OUT]
 
 
 @torch.inference_mode()

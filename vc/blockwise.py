@@ -44,11 +44,9 @@ from vc.convert import (
     COMMENT,
     LONG_S,
     Converter,
-    Pitch,
     Progress,
     Reference,
     check_strength,
-    moved_f0,
     pieces,
     share_of,
 )
@@ -60,7 +58,7 @@ from vc.model.layers import ConvNeXtBlock, InstanceNorm, Statistics, instance_no
 from vc.model.speech_frames import frame_levels, near_speech
 from vc.model.vocal_tract import STRIDE as TRACT_STRIDE
 from vc.on_disk import LevelMeter, Rows
-from vc.pitch import estimate_f0, interpolate_log_f0
+from vc.pitch import Pitch, estimate_f0, interpolate_log_f0, moved_f0
 from vc.vocoder.excitation import WhiteNoise, periods
 from vc.vocoder.high_band import HighBand, HighBandEar, HighBandMouth
 from vc.vocoder.source_filter import SourceFilterVocoder
@@ -422,7 +420,7 @@ class _LongConversion:
             with self._rows(self.features.n_mels) as log_mel:
                 f0, levels = self._analyse(log_mel)
                 content = self._encode_content(log_mel, near_speech(levels))
-            self._decode(content, voice, f0, moved_f0(f0, voice, pitch, self.features))
+            self._decode(content, voice, f0, moved_f0(f0, voice.pitch, pitch, self.features))
 
     @property
     def result_samples(self) -> int:
@@ -661,7 +659,7 @@ class _LongConversion:
         return self._open.enter_context(closing(LevelMeter(rate, self.folder)))
 
     def _report(self, before: float, after: float, share: float) -> None:
-        self.progress(before + (after - before) * share)
+        share_of(self.progress, before, after)(share)
 
 
 def _numpy(y: Tensor) -> np.ndarray:

@@ -35,7 +35,7 @@ from vc.audio import (
 )
 from vc.checkpoint import load_autoencoder, load_denoiser, load_vocoder, weights_sha256
 from vc.clip_check import NO_SPEECH_KINDS, NOT_SPEECH, STRANGE, Problem, check_clip
-from vc.config import SHIPPED, FeatureConfig
+from vc.config import SHIPPED
 from vc.denoise import REFERENCE_EXPONENT, clean_blocks
 from vc.errors import AudioError, CheckpointError, VCError, VoiceError
 from vc.features import LogMel
@@ -46,14 +46,7 @@ from vc.model.details import thin_out, voiced_frames
 from vc.model.residual import Source
 from vc.model.speaker_encoder import average_embeddings
 from vc.model.tuning import fits
-from vc.pitch import (
-    estimate_f0,
-    interpolate_log_f0,
-    match_range,
-    pitch_range,
-    shift_semitones,
-    within_range,
-)
+from vc.pitch import Pitch, estimate_f0, interpolate_log_f0, moved_f0, pitch_range
 from vc.sight import LOOKED_AT_S, look
 from vc.vocoder.griffin_lim import griffin_lim
 from vc.vocoder.high_band import HighBand, add_high_band
@@ -64,10 +57,9 @@ from vc.voice_prior import PRIOR_FILE, VoicePrior, load_prior
 
 COMMENT = "Converted speech: synthetic, not a recording of the person it sounds like (vc)"
 _REMEMBERED = 8  # learnt voices, 0.3 MB each
-LEARNING = 0.6  # share of a bar of progress that listening to a voice and learning it have
+_LEARNING = 0.6  # share of a bar of progress that listening to a voice and learning it have
 LONG_S = 60.0  # longer clips are converted in blocks, to the same result in constant memory
 
-Pitch = Literal["match", "keep"] | float
 Clip = Audio | str | os.PathLike[str]
 Reference = Clip | Voice  # a path may name a clip or a voice file
 Progress = Callable[[float], None]
@@ -89,7 +81,7 @@ class ClipReport(NamedTuple):
     strangeness: Strangeness | None  # None if the model was not asked, or knows no normal speech
 
 
-class _HeardClip(NamedTuple):
+class HeardClip(NamedTuple):
     """What is known of a clip of a voice."""
 
     samples: int  # at the model's rate
@@ -176,8 +168,8 @@ class Converter:
         progress = progress or (lambda share: None)
         original = self.clip(source)
         check_speech(original, _name(source, "source"))
-        voice = self.voice(references, learn=learn, progress=share_of(progress, 0, LEARNING))
-        progress = share_of(progress, LEARNING, 1)
+        voice = self.voice(references, learn=learn, progress=share_of(progress, 0, _LEARNING))
+        progress = share_of(progress, _LEARNING, 1)
         if strength < 1:
             voice = self.towards(voice, pieces(original, LONG_S), strength)
         if original.duration_s > LONG_S:
@@ -360,7 +352,8 @@ class Converter:
                 clip_name = _name(reference, f"reference {number}")
                 clips.append((self.clip(reference), clip_name))
         if clips:
-            voices.append(self._listen(clips, MIN_REFERENCE_S, learn, progress))
+            heard = self._learn(clips, progress) if learn else self._listen(clips, MIN_REFERENCE_S)
+            voices.append(heard)
         if not voices:
             raise VCError("no reference clip given; name at least one")
         if len(voices) == 1:
@@ -398,33 +391,24 @@ class Converter:
         model = None if like is None else self.voice(like, learn=False)
         return prior.sample(seed, self.autoencoder.config, model, name)
 
-    def _listen(
-        self,
-        clips: Sequence[tuple[Audio, str]],
-        min_duration_s: float,
-        learn: bool = False,
-        progress: Progress | None = None,
-    ) -> Voice:
+    def _listen(self, clips: Sequence[tuple[Audio, str]], min_duration_s: float) -> Voice:
         for audio, name in clips:
             check_speech(audio, name, min_duration_s)
+        return self.voice_of([self.hear(audio) for audio, _ in clips])
+
+    def _learn(self, clips: Sequence[tuple[Audio, str]], progress: Progress | None) -> Voice:
+        """`_listen` to references, and `learn` them; those that came before are remembered."""
         fingerprint = _fingerprint(clips)
-        remembered = self._learnt.get(fingerprint) if learn else None
+        remembered = self._learnt.get(fingerprint)
         if remembered is not None:
             return remembered
-        heard = [self._hear(audio) for audio, _ in clips]
-        embedding = average_embeddings(
-            torch.stack([clip.speaker_embedding for clip in heard]).cpu(),
-            torch.tensor([clip.samples for clip in heard]),
-            self.autoencoder.config,
-        )
-        details = thin_out(torch.cat([clip.details for clip in heard])).half()
-        pitch = pitch_range(np.concatenate([clip.f0 for clip in heard]))
-        voice = Voice(embedding, pitch, details=details)
-        others = self.other_voices() if learn else []
+        for audio, name in clips:
+            check_speech(audio, name, MIN_REFERENCE_S)
+        heard = [self.hear(audio) for audio, _ in clips]
+        voice, others = self.voice_of(heard), self.other_voices()
         if not others:
             return voice
-        lessons = [hear_lesson(self.autoencoder, clip.log_mel, clip.f0, others) for clip in heard]
-        voice = self.learn(voice, lessons, progress=progress)
+        voice = self.learn(voice, [self.lesson(clip, others) for clip in heard], progress=progress)
         while len(self._learnt) >= _REMEMBERED:
             self._learnt.pop(next(iter(self._learnt), b""), None)
         self._learnt[fingerprint] = voice
@@ -434,7 +418,8 @@ class Converter:
         """Forget the voices that were learnt last, which are remembered in case they come again."""
         self._learnt.clear()
 
-    def _hear(self, audio: Audio) -> _HeardClip:
+    def hear(self, audio: Audio) -> HeardClip:
+        """What is to be known of a clip of a voice, for `voice_of` and `lesson`."""
         recorded, waveform = self._reference(audio)
         f0 = estimate_f0(waveform, self.features)
         with torch.inference_mode():
@@ -445,11 +430,21 @@ class Converter:
             embedding = self.autoencoder.encode_speaker(log_mel)
             log_mel = self.autoencoder.repair(log_mel, embedding)
         details = voiced_frames(log_mel[0].cpu(), torch.from_numpy(f0), taken_out)
-        return _HeardClip(len(waveform), log_mel, f0, embedding[0], details)
+        return HeardClip(len(waveform), log_mel, f0, embedding[0], details)
 
-    def lesson(self, audio: Audio, others: Sequence[Voice]) -> Lesson:
+    def voice_of(self, heard: Sequence[HeardClip], name: str = "") -> Voice:
+        """The voice of one or more clips that were heard; longer ones count for more."""
+        embedding = average_embeddings(
+            torch.stack([clip.speaker_embedding for clip in heard]).cpu(),
+            torch.tensor([clip.samples for clip in heard]),
+            self.autoencoder.config,
+        )
+        details = thin_out(torch.cat([clip.details for clip in heard])).half()
+        pitch = pitch_range(np.concatenate([clip.f0 for clip in heard]))
+        return Voice(embedding, pitch, name, details)
+
+    def lesson(self, heard: HeardClip, others: Sequence[Voice]) -> Lesson:
         """A clip of a voice, to `learn` it from; `others` are the voices that it is said in."""
-        heard = self._hear(audio)
         return hear_lesson(self.autoencoder, heard.log_mel, heard.f0, others)
 
     def learn(
@@ -495,7 +490,7 @@ class Converter:
         """
         f0 = estimate_f0(quiet, self.features)
         voiced = self._tensor((f0 > 0).astype(np.float32))
-        log_f0 = self._tensor(interpolate_log_f0(moved_f0(f0, voice, pitch, self.features)))
+        log_f0 = self._tensor(interpolate_log_f0(moved_f0(f0, voice.pitch, pitch, self.features)))
         progress(0.3)
         heard, quiet_mel = (self.log_mel(self._tensor(x)) for x in (waveform, quiet))
         content = self.autoencoder.encode_content(heard)
@@ -660,19 +655,6 @@ def _first_speech(clip: Iterable[Audio]) -> Audio:
             continue
         break
     return piece
-
-
-def moved_f0(f0: Waveform, voice: Voice, pitch: Pitch, features: FeatureConfig) -> Waveform:
-    """A source's F0 track `(frames,)` in Hz, as it is to be spoken in `voice`.
-
-    A frame that was tracked an octave off can land where no model has heard a voice; it is held
-    within the range of `features`, or it would chirp.
-    """
-    if pitch == "match":
-        f0 = match_range(f0, pitch_range(f0), voice.pitch)
-    elif pitch != "keep":
-        f0 = shift_semitones(f0, float(pitch))
-    return within_range(f0, features)
 
 
 def _own_or_shipped(folder: Path, part: str) -> Path:

@@ -28,12 +28,12 @@ from vc.losses import envelope_loss
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.layers import smooth_bands
 from vc.model.tuning import Tuning, tuned, untuned
-from vc.pitch import interpolate_log_f0, match_range, pitch_range, within_range
+from vc.pitch import interpolate_log_f0, moved_f0
 from vc.voice import Voice
 
 OTHERS = 8  # voices that each clip is also said in
 
-_STEPS_A_SECOND, _MIN_STEPS, MAX_STEPS = 6.0, 15, 300  # of the voice's clips
+_STEPS_A_SECOND, _MIN_STEPS, _MAX_STEPS = 6.0, 15, 300  # of the voice's clips
 _WINDOW_FRAMES, _BATCH_SIZE, _LEARNING_RATE = 128, 4, 2e-3
 _SHIFTS = (0.0, -7.0, 0.0, 7.0, 0.0, -3.5, 0.0, 3.5)  # semitones, one for each voice
 _COEFFICIENTS, _SMOOTHED_FRAMES = 12, 5  # cepstral; of what is learnt
@@ -72,8 +72,7 @@ def hear_lesson(
     voiced = torch.from_numpy((f0 > 0).astype(np.float32)).to(log_mel)[None]
     versions = []
     for other in others:
-        moved = match_range(f0, pitch_range(f0), other.pitch)
-        log_f0 = interpolate_log_f0(within_range(moved, model.features))
+        log_f0 = interpolate_log_f0(moved_f0(f0, other.pitch, "match", model.features))
         latent = Latent(content, other.speaker_embedding.to(log_mel)[None])
         said = model.decode(latent, torch.from_numpy(log_f0).to(log_mel)[None], voiced)
         versions.append(model.encode_content(said)[0])
@@ -100,7 +99,7 @@ def learn_voice(
         progress: called with the share done, 0 to 1.
     """
     seconds = sum(lesson.log_mel.shape[-1] for lesson in lessons) / model.features.frame_rate
-    steps = steps or round(np.clip(_STEPS_A_SECOND * seconds, _MIN_STEPS, MAX_STEPS))
+    steps = steps or round(np.clip(_STEPS_A_SECOND * seconds, _MIN_STEPS, _MAX_STEPS))
     generator = np.random.default_rng(0)  # the same clips give the same voice
     embedding = speaker_embedding.detach().to(model.get_buffer("mel_mean"))[None]
     exercises = [_exercise(model, lesson, embedding) for lesson in _thin_out(lessons)]
@@ -138,27 +137,26 @@ def _thin_out(lessons: Sequence[Lesson]) -> list[Lesson]:
 @torch.inference_mode()
 def _exercise(model: Autoencoder, lesson: Lesson, embedding: Tensor) -> _Exercise:
     """What is to be learnt from a lesson; see the module."""
+    features, voiced = model.features, lesson.voiced[None]
+    lowest, highest = math.log(features.f0_min), math.log(features.f0_max)
+
+    def say(content: Tensor, log_f0: Tensor) -> tuple[Tensor, Tensor]:
+        half = model.decoder.begin(content[None], embedding, log_f0, voiced)
+        return half, model.denormalize(model.decoder.end(half, embedding))
+
     begun, wanted = [], []
     for number, content in enumerate(lesson.content):
-        shift = _SHIFTS[number % len(_SHIFTS)] * math.log(2) / 12
-        track = lesson.log_f0[None]
-        half = model.decoder.begin(content[None], embedding, track, lesson.voiced[None])
-        said = model.denormalize(model.decoder.end(half, embedding))
+        half, said = say(content, lesson.log_f0[None])
         missing = smooth_bands(lesson.log_mel[None] - said, _COEFFICIENTS)
         missing = functional.avg_pool1d(
             missing, _SMOOTHED_FRAMES, 1, _SMOOTHED_FRAMES // 2, count_include_pad=False
         )
+        shift = _SHIFTS[number % len(_SHIFTS)] * math.log(2) / 12
         if shift:
-            moved = (track + shift).clamp(*map(math.log, _range(model)))
-            half = model.decoder.begin(content[None], embedding, moved, lesson.voiced[None])
-            said = model.denormalize(model.decoder.end(half, embedding))
+            half, said = say(content, (lesson.log_f0[None] + shift).clamp(lowest, highest))
         begun.append(half)
         wanted.append(said + missing)
     return _Exercise(torch.cat(begun), torch.cat(wanted))
-
-
-def _range(model: Autoencoder) -> tuple[float, float]:
-    return model.features.f0_min, model.features.f0_max
 
 
 def _cut(exercise: _Exercise, generator: np.random.Generator) -> tuple[Tensor, Tensor]:

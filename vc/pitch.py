@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ from vc.audio import Waveform
 from vc.config import FeatureConfig
 
 FloatArray = npt.NDArray[np.float32]
+Pitch = Literal["match", "keep"] | float  # the reference's range, the source's, or semitones
 
 # Boersma's own settings, but for the octaves' cost (his is 0.01); costs are a 10 ms step
 _SILENCE_THRESHOLD = 0.03  # of the clip's peak
@@ -242,6 +243,21 @@ def within_range(f0: FloatArray, config: FeatureConfig) -> FloatArray:
     """Hold F0 in Hz where models have heard speech, `f0_min` to `f0_max`; unvoiced stays 0."""
     held = np.clip(f0, config.f0_min, config.f0_max)
     return np.where(f0 > 0, held, 0.0).astype(np.float32)
+
+
+def moved_f0(
+    f0: FloatArray, wanted: PitchRange | None, pitch: Pitch, config: FeatureConfig
+) -> FloatArray:
+    """A source's F0 track `(frames,)` in Hz, as it is to be spoken in a voice of range `wanted`.
+
+    A frame that was tracked an octave off can land where no model has heard a voice; it is held
+    within the range of `config`, or it would chirp.
+    """
+    if pitch == "match":
+        f0 = match_range(f0, pitch_range(f0), wanted)
+    elif pitch != "keep":
+        f0 = shift_semitones(f0, float(pitch))
+    return within_range(f0, config)
 
 
 def match_range(

@@ -29,9 +29,10 @@ import torch
 from vc.audio import Audio, Waveform, check_speech, normalize_level, read_audio
 from vc.checkpoint import load_unit_coder, weights_sha256
 from vc.config import FeatureConfig
-from vc.convert import Clip, Converter, Pitch, Reference
+from vc.convert import Clip, Converter, Reference
 from vc.errors import AudioError, CheckpointError, UnitsError
 from vc.model.unit_coder import UnitCoder
+from vc.pitch import Pitch
 from vc.safe_write import write_bytes
 from vc.unit_tables import TABLES_FILE, UnitTables, load_tables
 from vc.unit_tree import bracketed, grow_trees

@@ -1,6 +1,6 @@
 """A voice: what conversion needs to know of a speaker; blended, and kept in a file.
 
-A voice file is a safetensors file (suffix `.voice` or `.safetensors`) of about 0.4 MB: the speaker
+A voice file is a safetensors file (suffix `.voice` or `.safetensors`) of about 0.3 MB: the speaker
 embedding, frames that lend their details (`vc.model.details`), what the decoder has learnt of the
 voice (`vc.model.tuning`) and, as JSON in its metadata, name, pitch and the checksum of the model
 that listened. All this means nothing to another model, so a foreign voice is refused.

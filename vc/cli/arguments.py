@@ -12,7 +12,7 @@ from vc.errors import DataError
 
 if TYPE_CHECKING:
     from vc.audio import Audio
-    from vc.convert import Pitch
+    from vc.pitch import Pitch
 
 EXIT_SOME_FAILED, EXIT_USER_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 DENOISE = "take background noise and echoes out of the source first"

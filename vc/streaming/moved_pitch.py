@@ -10,8 +10,7 @@ import numpy as np
 
 from vc.audio import Waveform
 from vc.config import FeatureConfig
-from vc.convert import Pitch
-from vc.pitch import PitchRange, within_range
+from vc.pitch import Pitch, PitchRange, within_range
 from vc.streaming.steps import MEMORY_S
 
 _SHIFT_SHARE = 0.19  # of the way that the shift moves in a step

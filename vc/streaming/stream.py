@@ -22,10 +22,11 @@ from torch import Tensor
 
 from vc.audio import Audio, Waveform, check_speech, resample
 from vc.blockwise import can_split
-from vc.convert import Clip, Converter, Pitch, Reference
+from vc.convert import Clip, Converter, Reference
 from vc.errors import AudioError, CheckpointError
 from vc.model.residual import Source, power_left
 from vc.model.stepwise import stepwise
+from vc.pitch import Pitch
 from vc.streaming.content import StepwiseContent
 from vc.streaming.decoder import StepwiseDecoder
 from vc.streaming.ear import Ear, Heard
