@@ -24,7 +24,7 @@ import soundfile
 import soxr
 
 from vc.errors import AudioError
-from vc.safe_write import check_parent, written_beside
+from vc.safe_write import check_name, check_parent, written_beside
 
 Waveform = npt.NDArray[np.float32]
 
@@ -410,12 +410,7 @@ def check_writable(path: Path) -> None:
     Raises:
         AudioError: unknown suffix, or a folder that is missing or cannot be written.
     """
-    if path.suffix.lower() not in _FORMATS:
-        raise AudioError(
-            f"{path}: cannot write this type; end the name in {', '.join(WRITABLE_SUFFIXES)}"
-        )
-    if path.is_dir():
-        raise AudioError(f"{path}: is a folder; name a file in it")
+    check_name(path, WRITABLE_SUFFIXES, AudioError)
     check_parent(path, AudioError)
     if not os.access(path.parent, os.W_OK):
         raise AudioError(f"{path}: folder {path.parent} cannot be written; choose another")

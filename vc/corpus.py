@@ -47,6 +47,7 @@ NOISE = "noise"  # a corpus folder of this name holds no speech: it corrupts tra
 VALIDATION_SHARE = 0.02  # of speakers
 _FEWEST_HELD_OUT = 2  # validation speakers of a corpus of ten or more; one of a smaller one
 MANIFEST = "manifest.jsonl"
+FEATURES_FILE = "features.json"  # of a cache: what they are
 _METADATA_KEY = "clip"
 
 _Job: TypeAlias = tuple[Clip, Path, FeatureConfig]  # with the cache
@@ -228,18 +229,10 @@ def _chance(speaker: str) -> float:
 
 
 def _claim_cache(cache: Path, features: FeatureConfig) -> None:
-    config_file = cache / "features.json"
-    if config_file.exists():
-        try:
-            stored = from_dict(
-                FeatureConfig, parse_json(config_file.read_text("utf-8")), "features"
-            )
-        except (OSError, ValueError) as error:  # of a ConfigError too
-            raise DataError(f"{config_file}: damaged; choose another folder") from error
-        if stored != features:
-            raise DataError(f"{cache}: holds features of other settings; choose another folder")
-        return
-    write_text(config_file, json.dumps(to_dict(features), indent=2))
+    if not (cache / FEATURES_FILE).exists():
+        write_text(cache / FEATURES_FILE, json.dumps(to_dict(features), indent=2))
+    elif read_features(cache) != features:
+        raise DataError(f"{cache}: holds features of other settings; choose another folder")
 
 
 def _prepare_all(
@@ -332,6 +325,34 @@ def _cached(target: Path, file_stamp: str, features: FeatureConfig) -> _Measured
     except (OSError, SafetensorError, ValueError, KeyError, AttributeError, IndexError):
         return None
     return _Measured(float(samples / features.sample_rate), facts, _stamp(file_stamp, target))
+
+
+def read_features(cache: Path) -> FeatureConfig:
+    """What the features of a prepared cache are.
+
+    Raises:
+        DataError: it does not tell.
+    """
+    path = cache / FEATURES_FILE
+    try:
+        return from_dict(FeatureConfig, parse_json(path.read_text("utf-8")), "features")
+    except (OSError, ValueError) as error:  # of a ConfigError too
+        raise DataError(f"{path}: missing or damaged; prepare another folder") from error
+
+
+def check_features(cache: Path, features: FeatureConfig) -> None:
+    """Refuse a cache of other features than a recipe or a model asks for.
+
+    Raises:
+        DataError: they differ, or the cache does not tell.
+    """
+    for name, value in vars(read_features(cache)).items():
+        wanted = getattr(features, name)
+        if value != wanted:
+            raise DataError(
+                f"{cache}: was prepared with features.{name} = {value}, not {wanted}; "
+                "ask for the same, or name another cache"
+            )
 
 
 def read_manifest(cache: Path) -> list[Utterance]:

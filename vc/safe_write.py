@@ -71,6 +71,17 @@ def check_name(path: Path, suffixes: Sequence[str], failure: type[VCError] = VCE
         raise failure(f"{path}: is a folder; name a file in it")
 
 
+def check_output(path: Path, suffixes: Sequence[str], made: Path | None = None) -> None:
+    """`check_name` and `check_parent`; the folder `made` will be made if it is missing.
+
+    Raises:
+        VCError: as these.
+    """
+    check_name(path, suffixes)
+    if made is None or path.absolute().parent != made.absolute():
+        check_parent(path)
+
+
 def make_folder(path: Path, failure: type[VCError] = DataError) -> None:
     """Make a folder and those above it, where they are missing.
 

@@ -27,13 +27,13 @@ from recipes.bottleneck.report import LONG, picture, table
 from recipes.bottleneck.sizes import SIZES, Errors, Row, Size
 from vc.checkpoint import inspect_checkpoint, load_autoencoder
 from vc.config import DataConfig, FeatureConfig, apply_overrides, from_dict, read_recipe, to_dict
-from vc.corpus import MANIFEST, read_manifest
+from vc.corpus import FEATURES_FILE, MANIFEST, read_features, read_manifest
 from vc.errors import DataError, VCError
 from vc.evaluation.judges import require
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.safe_write import make_folder, write_bytes, write_text
 from vc.training.autoencoder import AutoencoderRecipe
-from vc.training.data import FEATURES_FILE, SpeechData, read_features
+from vc.training.data import SpeechData
 from vc.training.run import pick_device, train
 
 RECIPE = Path(__file__).with_name("plain.toml")

@@ -58,12 +58,10 @@ def add_batch(commands: Commands) -> None:
 
 def _batch(options: argparse.Namespace) -> int:
     from vc.batch import REPORT, REPORT_SUFFIXES, Settings, run_batch
-    from vc.safe_write import check_name, check_parent
+    from vc.safe_write import check_output
 
     path = options.report or options.output / REPORT
-    check_name(path, REPORT_SUFFIXES)
-    if path.absolute().parent != options.output.absolute():  # which is made if missing
-        check_parent(path)
+    check_output(path, REPORT_SUFFIXES, made=options.output)
     check_apart(path, [*options.sources, *options.reference])
     settings = Settings(
         options.pitch,

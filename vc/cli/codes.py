@@ -24,12 +24,11 @@ def add_encode(commands: Commands) -> None:
 
 def _encode(options: argparse.Namespace) -> None:
     from vc.convert import load
-    from vc.safe_write import check_name, check_parent
+    from vc.safe_write import check_output
     from vc.units import SUFFIX, encode_units, format_units, load_unit_model, save_units
 
     if options.output:
-        check_name(options.output, [SUFFIX])
-        check_parent(options.output)
+        check_output(options.output, [SUFFIX])
         check_apart(options.output, [options.clip])
     converter = load(options.checkpoint, vocoder="griffin-lim")  # nothing is synthesised
     model = load_unit_model(converter)
@@ -80,10 +79,9 @@ def add_compress(commands: Commands) -> None:
 def _compress(options: argparse.Namespace) -> None:
     from vc.compress import SUFFIX, compress, save_compressed
     from vc.convert import load
-    from vc.safe_write import check_name, check_parent
+    from vc.safe_write import check_output
 
-    check_name(options.output, [SUFFIX])
-    check_parent(options.output)
+    check_output(options.output, [SUFFIX])
     check_apart(options.output, [options.clip])
     converter = load(options.checkpoint, vocoder="griffin-lim")  # nothing is synthesised
     done = compress(converter, options.clip, options.setting)

@@ -111,11 +111,10 @@ def add_probe(commands: Commands) -> None:
 def _probe(options: argparse.Namespace) -> None:
     from vc.evaluation.html import HTML_SUFFIXES
     from vc.evaluation.probe import format_report, probe
-    from vc.safe_write import check_name, check_parent
+    from vc.safe_write import check_output
 
     if options.output:
-        check_name(options.output, HTML_SUFFIXES)
-        check_parent(options.output)
+        check_output(options.output, HTML_SUFFIXES)
     report = probe(
         options.cache, options.checkpoint, options.speakers, options.clips, options.phone_clips
     )

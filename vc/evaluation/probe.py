@@ -14,7 +14,6 @@ probe does worse than knowing nothing, 0 is given. `H(Y)` is that of the held-ou
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,9 +26,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from vc.config import FeatureConfig, from_dict
 from vc.convert import load
-from vc.corpus import Utterance, feature_file, read_manifest
+from vc.corpus import Utterance, check_features, feature_file, read_manifest
 from vc.errors import DataError
 from vc.evaluation.alignment import Aligner, phones_at
 from vc.model.autoencoder import Autoencoder
@@ -116,7 +114,7 @@ def probe(
     if clips_each < FEWEST_CLIPS:
         raise DataError(f"a probe needs at least {FEWEST_CLIPS} clips of a speaker")
     model = load(checkpoint).autoencoder
-    _check_features(cache, model.features)
+    check_features(cache, model.features)
     utterances = [u for u in read_manifest(cache) if u.split != "noise" and u.seconds > MIN_SECONDS]
     task, pooled, labels = _probe_speakers(cache, model, utterances, speakers, clips_each)
     tasks = [task]
@@ -124,14 +122,6 @@ def probe(
     if phones:
         tasks.append(phones)
     return ProbeReport(tasks, pooled, labels)
-
-
-def _check_features(cache: Path, features: FeatureConfig) -> None:
-    path = cache / "features.json"
-    if not path.exists():
-        raise DataError(f"{cache}: no features.json; run `vc prepare` first")
-    if from_dict(FeatureConfig, json.loads(path.read_text("utf-8")), "features") != features:
-        raise DataError(f"{cache}: holds other features than the model takes; prepare it again")
 
 
 def _probe_speakers(

@@ -28,7 +28,7 @@ from vc.evaluation.html import HTML_SUFFIXES
 from vc.evaluation.judges import judge_versions, require
 from vc.evaluation.results import Results, as_row, from_row, write_results
 from vc.evaluation.score import Judges, Pair, PairScore, load_clip, read_pairs, score_pair
-from vc.safe_write import check_name, check_parent, write_text
+from vc.safe_write import check_output, write_text
 
 SCORES_FILE, PROGRESS_FILE, REPORT_FILE = "scores.json", "scored.jsonl", "report.html"
 
@@ -95,9 +95,7 @@ def evaluate(
         AudioError: a clip cannot be read or converted.
     """
     if report:
-        check_name(report, HTML_SUFFIXES)
-        if not (output and report.absolute().parent == output.absolute()):  # made if missing
-            check_parent(report)
+        check_output(report, HTML_SUFFIXES, made=output)
     if output or report:
         require("matplotlib")  # before the work, not after it
     pairs = read_pairs(table, root)[::every]

@@ -17,13 +17,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 from tqdm import tqdm
 
-from vc.config import DataConfig, FeatureConfig, from_dict
-from vc.corpus import Split, feature_file, read_manifest
+from vc.config import DataConfig, FeatureConfig
+from vc.corpus import Split, check_features, feature_file, read_manifest
 from vc.errors import DataError
-from vc.json_text import parse_json
 from vc.pitch import interpolate_log_f0
 
-FEATURES_FILE = "features.json"  # of a prepared cache: what they are
 _FARTHEST_SHIFT = 1.2  # of log-F0 in a swap: 21 semitones
 
 
@@ -61,30 +59,6 @@ def _features(file: Path) -> dict[str, Tensor]:
     raise DataError(f"{file}: not features of a clip; run `vc prepare` again")
 
 
-def read_features(cache: Path) -> FeatureConfig:
-    """What the features of a prepared cache are.
-
-    Raises:
-        DataError: it does not tell.
-    """
-    path = cache / FEATURES_FILE
-    try:
-        return from_dict(FeatureConfig, parse_json(path.read_text("utf-8")), "features")
-    except (OSError, ValueError) as error:  # of a ConfigError too
-        raise DataError(f"{path}: missing or damaged; run `vc prepare` again") from error
-
-
-def _check_features(cache: Path, features: FeatureConfig) -> None:
-    """Refuse a cache of other features than a recipe asks for."""
-    for name, value in vars(read_features(cache)).items():
-        wanted = getattr(features, name)
-        if value != wanted:
-            raise DataError(
-                f"{cache}: was prepared with features.{name} = {value}, not {wanted}; "
-                "take the recipe's out, or name another cache"
-            )
-
-
 class SpeechData:
     """All utterances of one split of a prepared cache.
 
@@ -107,7 +81,7 @@ class SpeechData:
         config: DataConfig,
         waveforms: bool = False,
     ) -> None:
-        _check_features(cache, features)
+        check_features(cache, features)
         self.features = features
         self.config = config
         self.utterances = [
