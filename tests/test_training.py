@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -38,6 +38,7 @@ from vc.corpus import prepare
 from vc.errors import CheckpointError, ConfigError, DataError
 from vc.losses import contrastive_loss, margin_softmax_loss, multi_resolution_stft_loss
 from vc.model.autoencoder import Autoencoder
+from vc.model.tuning import tunable
 from vc.model.vocal_tract import bend
 from vc.training.autoencoder import AutoencoderLossConfig, AutoencoderRecipe, AutoencoderTask
 from vc.training.content import ContentRecipe, ContentTask
@@ -54,6 +55,12 @@ from vc.training.loop import (
 )
 from vc.training.perturb import PerturbConfig, draw_voices, mix_noise, perturb
 from vc.training.processes import Processes
+from vc.training.quick_learning import (
+    QuickLearningRecipe,
+    QuickLearningTask,
+    StrangerConfig,
+    draw_stranger,
+)
 from vc.training.run import (
     PLAN_FILE,
     TimeBudget,
@@ -107,6 +114,16 @@ def speaker_task(cache: Path) -> SpeakerTask:
     return SpeakerTask(SpeakerRecipe(data=DATA, run=RUN), cache, CPU)
 
 
+def quick_learning_task(cache: Path, **other: Any) -> QuickLearningTask:
+    torch.manual_seed(0)
+    untrained = cache.parent / "untrained"
+    save_checkpoint(Autoencoder(TINY_AUTOENCODER, FeatureConfig()), untrained, 0, {})
+    recipe = QuickLearningRecipe(
+        autoencoder=str(untrained), steps=(2, 4), others=1, data=DATA, run=RUN, optimizer=QUICKLY
+    )
+    return QuickLearningTask(replace(recipe, **other), cache, CPU)
+
+
 def one_step(task: Task, step: int, seed: int | None = None) -> dict[str, float]:
     generator = np.random.default_rng(step if seed is None else seed)
     return {**task.add_gradients(step, generator), "gradient/norm": update(task, step)}
@@ -116,7 +133,14 @@ def state(folder: Path) -> bytes:
     return (folder / "state.safetensors").read_bytes()
 
 
-TASKS = [autoencoder_task, vocoder_task, denoiser_task, content_task, speaker_task]
+TASKS = [
+    autoencoder_task,
+    vocoder_task,
+    denoiser_task,
+    content_task,
+    speaker_task,
+    quick_learning_task,
+]
 
 
 @pytest.mark.parametrize("make", TASKS)
@@ -572,6 +596,31 @@ def test_a_speaker_encoder_learns_to_hear_through_telephones_and_nothing_else_ch
     again = SpeakerTask(learnt_more, cache, CPU).model.state_dict()
     kept = load_autoencoder(tmp_path / "student").state_dict()
     assert all(torch.equal(value, again[name]) for name, value in kept.items())
+
+
+def test_a_decoder_learns_to_learn_voices_and_nothing_else_changes(cache: Path) -> None:
+    task = quick_learning_task(cache)
+    before = task.validate()
+    for step in range(12):
+        one_step(task, step)
+    after = task.validate()
+    assert after["learnt"] < 0.95 * before["learnt"]
+    taught, teacher = task.average.state_dict(), task.teacher.state_dict()
+    changed = {name for name, values in taught.items() if not values.equal(teacher[name])}
+    assert changed == {f"decoder.{name}" for name, _ in tunable(task.average.decoder)}
+
+
+def test_strangers_keep_the_order_of_their_bands() -> None:
+    for seed in range(20):
+        band, factor = draw_stranger(StrangerConfig(), np.random.default_rng(seed), 80)
+        assert (np.diff(band) >= 0).all()
+        assert 0 <= band.min() <= band.max() <= 79
+        # a pitch that is so many times lower has its harmonics where they are heard
+        assert 0.85 < factor < 1.18 and abs(band[10] - 10 * factor) < 0.5
+    same = replace(StrangerConfig(), stretch=(0.0, 0.0), bend=0.0)
+    band, factor = draw_stranger(same, np.random.default_rng(0), 80)
+    np.testing.assert_allclose(band, np.arange(80))
+    assert factor == 1.0
 
 
 @pytest.mark.parametrize("thing", ["colour", "noise", "hum", "band"])

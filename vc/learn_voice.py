@@ -26,6 +26,7 @@ from torch.nn import functional
 from vc.audio import Waveform
 from vc.losses import envelope_loss
 from vc.model.autoencoder import Autoencoder, Latent
+from vc.model.decoder import Decoder
 from vc.model.layers import smooth_bands
 from vc.model.tuning import Tuning, tuned, untuned
 from vc.pitch import interpolate_log_f0, moved_f0
@@ -49,7 +50,7 @@ class Lesson(NamedTuple):
     voiced: Tensor  # (frames,)
 
 
-class _Exercise(NamedTuple):
+class Exercise(NamedTuple):
     """What the second half of the decoder is given, and what it is to make of it."""
 
     begun: Tensor  # (voices, width, frames)
@@ -102,10 +103,9 @@ def learn_voice(
     steps = steps or round(np.clip(_STEPS_A_SECOND * seconds, _MIN_STEPS, _MAX_STEPS))
     generator = np.random.default_rng(0)  # the same clips give the same voice
     embedding = speaker_embedding.detach().to(model.get_buffer("mel_mean"))[None]
-    exercises = [_exercise(model, lesson, embedding) for lesson in _thin_out(lessons)]
+    exercises = [make_exercise(model, lesson, embedding) for lesson in _thin_out(lessons)]
     shares = np.array([lesson.log_mel.shape[-1] for lesson in lessons], float)
     shares /= shares.sum()
-    expanded = embedding.expand(_BATCH_SIZE, -1)
     with torch.inference_mode(False), torch.enable_grad():
         tuning = untuned(model.decoder, torch.Generator().manual_seed(0))
         learnt = [tensor.requires_grad_(True) for tensor in tuning.values()]
@@ -113,11 +113,8 @@ def learn_voice(
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for step in range(steps):
             chosen = generator.choice(len(lessons), _BATCH_SIZE, p=shares)
-            cuts = [_cut(exercises[i], generator) for i in chosen]
-            begun, wanted = (torch.stack(part) for part in zip(*cuts, strict=True))
-            decoder = tuned(model.decoder, tuning)
-            error = model.denormalize(decoder.end(begun, expanded)) - wanted
-            loss = error.abs().mean() + envelope_loss(error)
+            exercise = cut_exercises([exercises[i] for i in chosen], generator)
+            loss = lesson_loss(model, tuned(model.decoder, tuning), exercise, embedding)
             for tensor, gradient in zip(learnt, torch.autograd.grad(loss, learnt), strict=True):
                 tensor.grad = gradient
             optimizer.step()
@@ -135,8 +132,14 @@ def _thin_out(lessons: Sequence[Lesson]) -> list[Lesson]:
 
 
 @torch.inference_mode()
-def _exercise(model: Autoencoder, lesson: Lesson, embedding: Tensor) -> _Exercise:
-    """What is to be learnt from a lesson; see the module."""
+def make_exercise(model: Autoencoder, lesson: Lesson, embedding: Tensor) -> Exercise:
+    """What is to be learnt from a lesson; see the module.
+
+    Args:
+        model: whose decoder is to learn it.
+        lesson: of any length.
+        embedding: of the voice, `(1, embedding_dim)`.
+    """
     features, voiced = model.features, lesson.voiced[None]
     lowest, highest = math.log(features.f0_min), math.log(features.f0_max)
 
@@ -156,13 +159,33 @@ def _exercise(model: Autoencoder, lesson: Lesson, embedding: Tensor) -> _Exercis
             half, said = say(content, (lesson.log_f0[None] + shift).clamp(lowest, highest))
         begun.append(half)
         wanted.append(said + missing)
-    return _Exercise(torch.cat(begun), torch.cat(wanted))
+    return Exercise(torch.cat(begun), torch.cat(wanted))
 
 
-def _cut(exercise: _Exercise, generator: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """A piece of one length, in one voice; a shorter clip is repeated until it fills it."""
-    voices, _, frames = exercise.wanted.shape
-    first = generator.integers(max(1, frames - _WINDOW_FRAMES + 1))
-    rows = torch.from_numpy((first + np.arange(_WINDOW_FRAMES)) % frames)
-    voice = generator.integers(voices)
-    return exercise.begun[voice][:, rows], exercise.wanted[voice][:, rows]
+def cut_exercises(exercises: Sequence[Exercise], generator: np.random.Generator) -> Exercise:
+    """Pieces of one length of several, each in one voice; a shorter one is repeated to fill it."""
+    begun, wanted = [], []
+    for exercise in exercises:
+        voices, _, frames = exercise.wanted.shape
+        first = generator.integers(max(1, frames - _WINDOW_FRAMES + 1))
+        rows = torch.from_numpy((first + np.arange(_WINDOW_FRAMES)) % frames)
+        voice = generator.integers(voices)
+        begun.append(exercise.begun[voice][:, rows])
+        wanted.append(exercise.wanted[voice][:, rows])
+    return Exercise(torch.stack(begun), torch.stack(wanted))
+
+
+def lesson_loss(
+    model: Autoencoder, decoder: Decoder, exercise: Exercise, embedding: Tensor
+) -> Tensor:
+    """How far what `decoder`, tuned to a voice `(1, embedding_dim)`, says is from what it should.
+
+    Args:
+        model: that the decoder belongs to.
+        decoder: whose second half is looked at.
+        exercise: several, of one length.
+        embedding: of the voice.
+    """
+    said = decoder.end(exercise.begun, embedding.expand(len(exercise.begun), -1))
+    error = model.denormalize(said) - exercise.wanted
+    return error.abs().mean() + envelope_loss(error)

@@ -80,10 +80,10 @@ def tuned(decoder: Decoder, tuning: Tuning) -> Decoder:
         else:
             left, right = (tuning[name + end].to(weight) for end in (_LEFT, _RIGHT))
             weights[name] = weight + (left @ right).reshape(weight.shape)
-    return _with_weights(decoder, weights)
+    return with_weights(decoder, weights)
 
 
-def _with_weights(network: Network, weights: dict[str, Tensor], prefix: str = "") -> Network:
+def with_weights(network: Network, weights: dict[str, Tensor], prefix: str = "") -> Network:
     """A copy with other weights, by name; modules without any are shared."""
     if not any(name.startswith(prefix) for name in weights):
         return network
@@ -91,7 +91,7 @@ def _with_weights(network: Network, weights: dict[str, Tensor], prefix: str = ""
     parameters: dict[str, Any] = network._parameters  # these need not be leaves
     twin._parameters = {k: weights.get(prefix + k, v) for k, v in parameters.items()}
     twin._modules = {
-        name: part and _with_weights(part, weights, f"{prefix}{name}.")
+        name: part and with_weights(part, weights, f"{prefix}{name}.")
         for name, part in network._modules.items()
     }
     return twin

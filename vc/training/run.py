@@ -21,6 +21,7 @@ from vc.training.listener import ListenerRecipe, ListenerTask
 from vc.training.loop import Task, fit, measure_step_s
 from vc.training.masked import MaskedRecipe, MaskedTask
 from vc.training.processes import ALONE, Processes
+from vc.training.quick_learning import QuickLearningRecipe, QuickLearningTask
 from vc.training.speaker import SpeakerRecipe, SpeakerTask
 from vc.training.units import UnitRecipe, UnitTask
 from vc.training.vocoder import VocoderRecipe, VocoderTask
@@ -34,6 +35,7 @@ KINDS: dict[str, tuple[type[Any], Callable[[Any, Path, torch.device], Task]]] = 
     "units": (UnitRecipe, UnitTask),
     "masked_predictor": (MaskedRecipe, MaskedTask),
     "listener": (ListenerRecipe, ListenerTask),
+    "quick_learning": (QuickLearningRecipe, QuickLearningTask),
 }
 PLAN_FILE = "plan.json"  # of a run with a time budget: how many steps
 _RECIPES = Path(__file__).parent.parent / "recipes"
