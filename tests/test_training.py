@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import pytest
@@ -114,14 +114,19 @@ def speaker_task(cache: Path) -> SpeakerTask:
     return SpeakerTask(SpeakerRecipe(data=DATA, run=RUN), cache, CPU)
 
 
-def quick_learning_task(cache: Path, **other: Any) -> QuickLearningTask:
+def quick_learning_task(cache: Path) -> QuickLearningTask:
     torch.manual_seed(0)
     untrained = cache.parent / "untrained"
     save_checkpoint(Autoencoder(TINY_AUTOENCODER, FeatureConfig()), untrained, 0, {})
     recipe = QuickLearningRecipe(
-        autoencoder=str(untrained), steps=(2, 4), others=1, data=DATA, run=RUN, optimizer=QUICKLY
+        autoencoder=str(untrained),
+        steps=(2, 4),
+        others=1,
+        data=replace(DATA, batch_size=1, validation_clips=3),
+        run=RUN,
+        optimizer=QUICKLY,
     )
-    return QuickLearningTask(replace(recipe, **other), cache, CPU)
+    return QuickLearningTask(recipe, cache, CPU)
 
 
 def one_step(task: Task, step: int, seed: int | None = None) -> dict[str, float]:

@@ -337,7 +337,7 @@ def read_features(cache: Path) -> FeatureConfig:
     try:
         return from_dict(FeatureConfig, parse_json(path.read_text("utf-8")), "features")
     except (OSError, ValueError) as error:  # of a ConfigError too
-        raise DataError(f"{path}: missing or damaged; prepare another folder") from error
+        raise DataError(f"{path}: missing or damaged; `vc prepare` another folder") from error
 
 
 def check_features(cache: Path, features: FeatureConfig) -> None:
@@ -351,7 +351,7 @@ def check_features(cache: Path, features: FeatureConfig) -> None:
         if value != wanted:
             raise DataError(
                 f"{cache}: was prepared with features.{name} = {value}, not {wanted}; "
-                "ask for the same, or name another cache"
+                "set the same in the recipe, or prepare another cache"
             )
 
 

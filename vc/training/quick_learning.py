@@ -13,7 +13,10 @@ the mel axis of all clips of one is stretched and bent alike.
 from __future__ import annotations
 
 import copy
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,9 +43,10 @@ from vc.learn_voice import (
     lesson_loss,
     make_exercise,
 )
+from vc.model.decoder import Decoder
 from vc.model.layers import read_between_bands
 from vc.model.tuning import Tuning, tunable, tuned, with_weights
-from vc.pitch import pitch_range
+from vc.pitch import moved_f0, pitch_range
 from vc.training.board import Example
 from vc.training.data import SpeechData
 from vc.training.loop import make_optimizer, named_autoencoder, start_from
@@ -173,18 +177,15 @@ class QuickLearningTask:
             frames = self.recipe.data.segment_frames
             given, asked = (self._piece(data, generator, i, frames) for i in (clip, partner))
         if are_strangers:
-            band, factor = draw_stranger(self.recipe.strangers, generator, given.log_mel.shape[1])
-            given, asked = (_moved(piece, band, factor) for piece in (given, asked))
+            features = self.recipe.features
+            band, factor = draw_stranger(self.recipe.strangers, generator, features.n_mels)
+            given, asked = (_moved(piece, band, factor, features) for piece in (given, asked))
         others = [
             self._voice(self._piece(data, generator, int(i), self.recipe.data.segment_frames))
             for i in data.draw_clips(generator, self.recipe.others)
         ]
-        with torch.inference_mode():
-            embedding = self.teacher.encode_speaker(given.log_mel)
-        lesson, question = (
-            hear_lesson(self.teacher, self._repaired(piece), piece.f0, others)
-            for piece in (given, asked)
-        )
+        embedding, lesson = self._hear(given, others)
+        _, question = self._hear(asked, others)
         return _Trial(embedding.clone(), lesson, make_exercise(self.teacher, question, embedding))
 
     def _piece(
@@ -201,25 +202,37 @@ class QuickLearningTask:
         return Voice(self.teacher.encode_speaker(piece.log_mel)[0], pitch_range(piece.f0))
 
     @torch.inference_mode()
-    def _repaired(self, piece: _Clip) -> Tensor:
-        return self.teacher.repair(piece.log_mel, self.teacher.encode_speaker(piece.log_mel))
+    def _hear(self, piece: _Clip, others: Sequence[Voice]) -> tuple[Tensor, Lesson]:
+        """The embedding of a clip, `(1, embedding_dim)`, and what others make of it."""
+        embedding = self.teacher.encode_speaker(piece.log_mel)
+        repaired = self.teacher.repair(piece.log_mel, embedding)
+        return embedding, hear_lesson(self.teacher, repaired, piece.f0, others)
+
+    @cached_property
+    def _held_out(self) -> list[_Trial]:
+        """Of each of the first validation clips, without strangers; heard once."""
+        generator = np.random.default_rng(0)
+        clips = range(len(self.validation.utterances))[: self.recipe.data.validation_clips]
+        return [self._trial(self.validation, generator, i, are_strangers=False) for i in clips]
 
     def validate(self) -> dict[str, float]:
         """Errors about other clips of held-out speakers, listened to and learnt."""
-        generator, errors = np.random.default_rng(0), []
-        for clip in range(len(self.validation.utterances))[: self.recipe.data.validation_clips]:
-            trial = self._trial(self.validation, generator, clip, are_strangers=False)
-            tuning = learn_voice(self.average, [trial.lesson], trial.embedding[0])
-            decoder = self.average.decoder
+        errors = []
+        for trial in self._held_out:
             with torch.no_grad():
                 errors.append(
                     [
-                        float(lesson_loss(self.average, said_by, trial.question, trial.embedding))
-                        for said_by in (decoder, tuned(decoder, tuning))
+                        float(lesson_loss(self.average, decoder, trial.question, trial.embedding))
+                        for decoder in self._before_and_after(trial)
                     ]
                 )
         listened, learnt = np.mean(errors, axis=0)
         return {"listened": float(listened), "learnt": float(learnt)}
+
+    def _before_and_after(self, trial: _Trial) -> tuple[Decoder, Decoder]:
+        """The average of the decoders, as it is, and once it has learnt a voice."""
+        tuning = learn_voice(self.average, [trial.lesson], trial.embedding[0])
+        return self.average.decoder, tuned(self.average.decoder, tuning)
 
     def error(self, metrics: dict[str, float]) -> float:
         """That of voices that were learnt."""
@@ -227,17 +240,14 @@ class QuickLearningTask:
 
     def examples(self) -> list[Example]:
         """A held-out clip as it should be said, listened to and learnt."""
-        trial = self._trial(self.validation, np.random.default_rng(0), 0, are_strangers=False)
-        tuning = learn_voice(self.average, [trial.lesson], trial.embedding[0])
-        decoder, begun = self.average.decoder, trial.question.begun[:1]
+        trial = self._held_out[0]
+        mels = {"wanted": trial.question.wanted[0]}
         with torch.no_grad():
-            mels = {
-                "wanted": trial.question.wanted[0],
-                "listened": self.average.denormalize(decoder.end(begun, trial.embedding))[0],
-                "learnt": self.average.denormalize(
-                    tuned(decoder, tuning).end(begun, trial.embedding)
-                )[0],
-            }
+            for name, decoder in zip(
+                ("listened", "learnt"), self._before_and_after(trial), strict=True
+            ):
+                said = decoder.end(trial.question.begun[:1], trial.embedding)
+                mels[name] = self.average.denormalize(said)[0]
         return [Example(f"quick_learning/{name}", mel) for name, mel in mels.items()]
 
     def export(self, folder: Path, step: int, metrics: dict[str, float]) -> None:
@@ -265,6 +275,7 @@ def draw_stranger(
     return np.maximum.accumulate(np.clip(band * factor + bend, 0, n_mels - 1)), factor
 
 
-def _moved(piece: _Clip, band: np.ndarray, factor: float) -> _Clip:
+def _moved(piece: _Clip, band: np.ndarray, factor: float, features: FeatureConfig) -> _Clip:
     position = torch.from_numpy(band).to(piece.log_mel)[None]
-    return _Clip(read_between_bands(piece.log_mel, position), piece.f0 / factor)
+    f0 = moved_f0(piece.f0, None, -12 * math.log2(factor), features)
+    return _Clip(read_between_bands(piece.log_mel, position), f0)
