@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from tests.conftest import EXAMPLES, make_voice
-from vc.audio import Audio, active_level_db, read_audio, resample, write_audio
+from vc.audio import (
+    Audio,
+    active_level_db,
+    normalize_level,
+    read_audio,
+    resample,
+    write_audio,
+)
 from vc.config import FeatureConfig
 from vc.convert import Converter, load
 from vc.errors import AudioError, VCError
@@ -50,12 +57,22 @@ def test_converting_twice_gives_the_same_samples(
     np.testing.assert_array_equal(first, second)
 
 
-def test_result_is_as_loud_as_the_source(
+def test_result_is_as_loud_as_the_source_if_that_is_kept(
     tiny: Converter, low_voice: Audio, high_voice: Audio
 ) -> None:
     quiet = Audio(low_voice.waveform * np.float32(0.05), 16_000)
-    level = active_level_db(*tiny.convert(quiet, high_voice))
+    level = active_level_db(*tiny.convert(quiet, high_voice, loudness="keep"))
     assert level == pytest.approx(active_level_db(*quiet), abs=0.2)
+
+
+@pytest.mark.parametrize(("reference_db", "expected_db"), [(-25, -25), (-60, -30), (-5, -20)])
+def test_result_is_as_loud_as_the_reference_within_reason(
+    tiny: Converter, low_voice: Audio, high_voice: Audio, reference_db: float, expected_db: float
+) -> None:
+    reference = Audio(normalize_level(*high_voice, reference_db), high_voice.sample_rate)
+    quiet = Audio(low_voice.waveform * np.float32(0.05), 16_000)
+    level = active_level_db(*tiny.convert(quiet, reference, learn=False))
+    assert level == pytest.approx(expected_db, abs=0.2)
 
 
 def test_several_references_make_one_voice(

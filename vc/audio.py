@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,12 +27,14 @@ from vc.errors import AudioError
 from vc.safe_write import check_name, check_parent, written_beside
 
 Waveform = npt.NDArray[np.float32]
+Loudness = Literal["match", "keep"]  # the reference's, or the source's
 
 MIN_SPEECH_S = 0.2  # about one syllable: less cannot be converted
 MIN_REFERENCE_S = 0.5  # less says too little about a voice
 SILENCE_DB = -70.0  # dBFS; a clip that never exceeds this is silent
 GATES_DB = (50.0, 10.0)  # below the loudest frame, then below those frames' mean
 TRIM_DB = 30.0  # this far below active speech, the edges of a clip are silence
+_COMFORTABLE_DB = (-30.0, -20.0)  # dBFS of active speech; louder has peaks beyond full scale
 PEAK_LIMIT = 0.99  # of full scale, so that lossy encoders do not clip either
 
 LOUDEST = 1e10  # a sample beyond is no sound: full scale is 1, of integers in a float file 2**31
@@ -498,6 +500,20 @@ def normalize_level(waveform: Waveform, sample_rate: int, level_db: float) -> Wa
     if not np.isfinite(gain_db):
         return waveform
     return (waveform * 10 ** (gain_db / 20)).astype(np.float32)
+
+
+def wanted_level_db(own_db: float, voice_db: float | None, loudness: Loudness) -> float:
+    """How loud a conversion is to be, in dBFS of active speech.
+
+    Args:
+        own_db: level of the source.
+        voice_db: of the references; None if the voice has none.
+        loudness: "match" for the references' (within bounds, as a recording may be far too quiet
+            or too loud to be listened to), "keep" for the source's.
+    """
+    if loudness == "keep" or voice_db is None:
+        return own_db
+    return float(np.clip(voice_db, *_COMFORTABLE_DB))
 
 
 def trim_silence(waveform: Waveform, sample_rate: int, margin_s: float = 0.05) -> Waveform:

@@ -30,12 +30,14 @@ from vc.audio import (
     MIN_SPEECH_S,
     PEAK_LIMIT,
     Audio,
+    Loudness,
     Waveform,
     check_activity,
     check_writable,
     file_duration_s,
     read_blocks,
     unusual_offset,
+    wanted_level_db,
     writable_rate,
     write_audio,
     write_blocks,
@@ -104,6 +106,7 @@ def convert_file(
     strength: float = 1.0,
     denoise: bool = False,
     learn: bool = True,
+    loudness: Loudness = "match",
 ) -> FileConversion:
     """Convert a file of any length into another file.
 
@@ -120,6 +123,7 @@ def convert_file(
         strength: as in `Converter.convert`.
         denoise: as in `Converter.convert`.
         learn: as in `Converter.voice`.
+        loudness: as in `Converter.convert`.
 
     Returns:
         How much was written: all, unless it was interrupted and `keep_partial` is set.
@@ -134,7 +138,7 @@ def convert_file(
     progress = progress or (lambda share: None)
     if not can_split(converter) or file_duration_s(source) <= LONG_S:
         converted = converter.convert(
-            source, references, pitch, sample_rate, progress, strength, denoise, learn
+            source, references, pitch, sample_rate, progress, strength, denoise, learn, loudness
         )
         write_audio(output, converted, COMMENT)
         rate = writable_rate(output, converted.sample_rate)
@@ -156,7 +160,8 @@ def convert_file(
             if target.exists():
                 target = target.with_name(f"{target.stem}.partial{target.suffix}")
         keep_partial &= not target.exists()
-        made = _Counter(work.result(PEAK_LIMIT))
+        level_db = wanted_level_db(work.level_db, voice.level_db, loudness)
+        made = _Counter(work.result(level_db, PEAK_LIMIT))
         try:
             write_blocks(target, made, work.rate, COMMENT, keep_partial, work.result_samples)
         except KeyboardInterrupt:
@@ -176,6 +181,7 @@ def convert_waveform(
     sample_rate: int,
     progress: Progress,
     denoise: bool = False,
+    loudness: Loudness = "match",
 ) -> Audio:
     """`convert_file` for a waveform in memory: beside it and the result, memory stays constant."""
     with _LongConversion(converter, None, progress) as work:
@@ -184,7 +190,7 @@ def convert_waveform(
         work.synthesize(voice, pitch)
         converted = np.empty(work.result_samples, np.float32)
         done = 0
-        for block in work.result():
+        for block in work.result(wanted_level_db(work.level_db, voice.level_db, loudness)):
             converted[done : done + len(block)] = block
             done += len(block)
     progress(1.0)
@@ -307,7 +313,7 @@ class _LongConversion:
         self.block_frames = stride * max(1, round(BLOCK_S * self.features.frame_rate / stride))
         self.source_rate, self.source_samples = 0, 0
         self.rate = 0  # of the result
-        self.level_db = 0.0
+        self.level_db = 0.0  # of the source
         self._open = ExitStack()
         self.waveform = self._rows(1)  # source at the model's rate, as read
         self.heard = _Levelled(self.waveform)  # what content is read from
@@ -429,22 +435,23 @@ class _LongConversion:
             return int(self.converted_samples * self.rate / self.features.sample_rate)
         return round(self.source_samples * self.rate / self.source_rate)
 
-    def result(self, peak_limit: float = np.inf) -> Iterator[Waveform]:
-        """Blocks of the result, as loud as the source; all of it is measured first.
+    def result(self, level_db: float, peak_limit: float = np.inf) -> Iterator[Waveform]:
+        """Blocks of the result; all of it is measured first.
 
         Args:
+            level_db: of active speech, in dBFS.
             peak_limit: turn it down if a sample would exceed this.
         """
-        gain = self._gain(peak_limit)
+        gain = self._gain(level_db, peak_limit)
         return ((block * gain).astype(np.float32) for block in self._resampled())
 
-    def _gain(self, peak_limit: float) -> float:
+    def _gain(self, level_db: float, peak_limit: float) -> float:
         peak = 0.0
         with closing(LevelMeter(self.rate, self.folder)) as meter:
             for block in self._resampled():
                 meter.push(block)
                 peak = max(peak, float(np.abs(block).max(initial=0.0)))
-            gain_db = self.level_db - meter.active_level_db()
+            gain_db = level_db - meter.active_level_db()
         gain = 10 ** (gain_db / 20) if np.isfinite(gain_db) else 1.0
         return min(gain, peak_limit / max(gain * peak, 1e-9) * gain)
 

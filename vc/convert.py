@@ -23,6 +23,7 @@ from vc.audio import (
     MIN_REFERENCE_S,
     MIN_SPEECH_S,
     Audio,
+    Loudness,
     Waveform,
     active_level_db,
     check_speech,
@@ -31,6 +32,7 @@ from vc.audio import (
     read_audio,
     resample,
     speech_span,
+    wanted_level_db,
     without_offset,
 )
 from vc.checkpoint import load_autoencoder, load_denoiser, load_vocoder, weights_sha256
@@ -89,6 +91,7 @@ class HeardClip(NamedTuple):
     f0: Waveform  # (frames,) in Hz
     speaker_embedding: Tensor  # (embedding_dim,)
     details: Tensor  # (kept, n_mels)
+    level_db: float  # of active speech as it was recorded, in dBFS
 
 
 class Converter:
@@ -140,6 +143,7 @@ class Converter:
         strength: float = 1.0,
         denoise: bool = False,
         learn: bool = True,
+        loudness: Loudness = "match",
     ) -> Audio:
         """Say the source's words in the references' voice.
 
@@ -155,9 +159,11 @@ class Converter:
             denoise: take background noise and echoes out of the source first; all but its
                 content, and the references, are always heard without them.
             learn: as in `voice`.
+            loudness: "match" makes it as loud as the references, within reason; "keep" as loud as
+                the source.
 
         Returns:
-            As long as the source (to the sample, at the source's rate) and as loud.
+            As long as the source (to the sample, at the source's rate).
 
         Raises:
             AudioError: a clip cannot be read, is silent or too short.
@@ -178,7 +184,7 @@ class Converter:
             if can_split(self):
                 target_rate = sample_rate or original.sample_rate
                 return convert_waveform(
-                    self, original, voice, pitch, target_rate, progress, denoise
+                    self, original, voice, pitch, target_rate, progress, denoise, loudness
                 )
         progress(0.1)
         waveform = quiet = self._levelled(original)
@@ -189,7 +195,8 @@ class Converter:
             converted = self._convert(heard, quiet, voice, pitch, progress)
         target_rate = sample_rate or original.sample_rate
         converted = self._at_rate(converted, original, target_rate)
-        level_db = active_level_db(original.waveform, original.sample_rate)
+        own_db = active_level_db(original.waveform, original.sample_rate)
+        level_db = wanted_level_db(own_db, voice.level_db, loudness)
         converted = normalize_level(converted, target_rate, level_db)
         progress(1.0)
         return Audio(converted, target_rate)
@@ -430,18 +437,21 @@ class Converter:
             embedding = self.autoencoder.encode_speaker(log_mel)
             log_mel = self.autoencoder.repair(log_mel, embedding)
         details = voiced_frames(log_mel[0].cpu(), torch.from_numpy(f0), taken_out)
-        return HeardClip(len(waveform), log_mel, f0, embedding[0], details)
+        level_db = active_level_db(audio.waveform, audio.sample_rate)
+        return HeardClip(len(waveform), log_mel, f0, embedding[0], details, level_db)
 
     def voice_of(self, heard: Sequence[HeardClip], name: str = "") -> Voice:
         """The voice of one or more clips that were heard; longer ones count for more."""
+        samples = [clip.samples for clip in heard]
         embedding = average_embeddings(
             torch.stack([clip.speaker_embedding for clip in heard]).cpu(),
-            torch.tensor([clip.samples for clip in heard]),
+            torch.tensor(samples),
             self.autoencoder.config,
         )
         details = thin_out(torch.cat([clip.details for clip in heard])).half()
         pitch = pitch_range(np.concatenate([clip.f0 for clip in heard]))
-        return Voice(embedding, pitch, name, details)
+        level_db = float(np.average([clip.level_db for clip in heard], weights=samples))
+        return Voice(embedding, pitch, name, details, level_db=level_db)
 
     def lesson(self, heard: HeardClip, others: Sequence[Voice]) -> Lesson:
         """A clip of a voice, to `learn` it from; `others` are the voices that it is said in."""

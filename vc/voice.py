@@ -2,8 +2,8 @@
 
 A voice file is a safetensors file (suffix `.voice` or `.safetensors`) of about 0.3 MB: the speaker
 embedding, frames that lend their details (`vc.model.details`), what the decoder has learnt of the
-voice (`vc.model.tuning`) and, as JSON in its metadata, name, pitch and the checksum of the model
-that listened. All this means nothing to another model, so a foreign voice is refused.
+voice (`vc.model.tuning`) and, as JSON in its metadata, name, pitch, loudness and the checksum of
+the model that listened. All this means nothing to another model, so a foreign voice is refused.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from vc.pitch import PitchRange
 from vc.safe_write import check_parent, write_bytes
 
 VOICE_SUFFIXES = (".voice", ".safetensors")
-FORMAT_VERSION = 3  # 1 had no details, 2 no tuning; both are read still
+FORMAT_VERSION = 4  # 1 had no details, 2 no tuning, 3 no level; all are read still
 
 _METADATA_KEY, _EMBEDDING, _DETAILS = "vc_voice", "speaker_embedding", "details"
 _TUNING = "decoder."  # before the name of each of its tensors
-_FIELDS = {"format_version", "name", "model", "pitch", "sha256"}
+_FIELDS = {"format_version", "name", "model", "pitch", "level_db", "sha256"}
 _MAX_BYTES, _MAX_NAME = 1_000_000, 100
 
 
@@ -50,6 +50,7 @@ class Voice:
     name: str = ""
     details: Tensor | None = None  # (kept, n_mels), half precision; None: has none of its own
     tuning: Tuning | None = None  # in half precision; None: the decoder knows the embedding alone
+    level_db: float | None = None  # dBFS of active speech; None: is as loud as whoever it replaces
 
 
 def is_voice_file(path: str | os.PathLike[str]) -> bool:
@@ -90,7 +91,15 @@ def blend_voices(
     tuning = mix_tunings([voice.tuning for voice in voices], shares)
     if tuning is not None:
         tuning = {key: tensor.half() for key, tensor in tuning.items()}
-    return Voice(embedding, pitch, name, _blend_details(voices, weights), tuning)
+    loud = [
+        (voice.level_db, weight)
+        for voice, weight in zip(voices, weights, strict=True)
+        if voice.level_db is not None and weight > 0
+    ]
+    level_db = None
+    if loud:
+        level_db = float(np.average([db for db, _ in loud], weights=[weight for _, weight in loud]))
+    return Voice(embedding, pitch, name, _blend_details(voices, weights), tuning, level_db)
 
 
 def _blend_details(voices: Sequence[Voice], weights: Sequence[float]) -> Tensor | None:
@@ -129,6 +138,7 @@ def save_voice(path: str | os.PathLike[str], voice: Voice, model_sha256: str) ->
         "name": voice.name[:_MAX_NAME],
         "model": model_sha256,
         "pitch": None if voice.pitch is None else [voice.pitch.median, voice.pitch.spread],
+        "level_db": voice.level_db,
         "sha256": _hash(tensors),
     }
     data = save(tensors, {_METADATA_KEY: json.dumps(description, ensure_ascii=False)})
@@ -189,7 +199,8 @@ def _checked(path: Path, text: str, tensors: dict[str, Tensor], model_sha256: st
         raise VoiceError(
             f"{path}: voice format {version}, but this program reads {FORMAT_VERSION}; update it"
         )
-    if set(stored) != _FIELDS or not isinstance(stored["name"], str):
+    fields = _FIELDS if version > 3 else _FIELDS - {"level_db"}
+    if set(stored) != fields or not isinstance(stored["name"], str):
         raise damaged
     if stored["model"] != model_sha256:
         raise VoiceError(
@@ -216,7 +227,10 @@ def _checked(path: Path, text: str, tensors: dict[str, Tensor], model_sha256: st
         # no voice speaks below 1 Hz or above 22 kHz
         if not (0 <= pitch.median <= 10 and 0 <= pitch.spread <= 10):
             raise damaged
-    return Voice(embedding, pitch, stored["name"], details, tuning or None)
+    level_db = stored.get("level_db")
+    if level_db is not None and not (isinstance(level_db, float) and -200 <= level_db <= 200):
+        raise damaged
+    return Voice(embedding, pitch, stored["name"], details, tuning or None, level_db)
 
 
 def _hash(tensors: dict[str, Tensor]) -> str:

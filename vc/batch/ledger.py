@@ -112,7 +112,8 @@ def result_key(task: Task, clips: dict[Path, str], model: str) -> str:
     except (OSError, ValueError):
         return ""  # the conversion will say what is wrong
     given = task.settings
-    settings = [str(given.pitch), given.sample_rate, given.vocoder, given.denoise, given.learn]
+    settings = [str(given.pitch), given.sample_rate, given.vocoder]
+    settings += [given.denoise, given.learn, given.loudness]
     described = json.dumps([content, settings, task.output.suffix, model])
     return hashlib.sha256(described.encode()).hexdigest()
 

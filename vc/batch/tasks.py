@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from vc.audio import Loudness
+
 Status = Literal["done", "skipped", "failed", "crashed", "interrupted"]
 
 
@@ -20,6 +22,7 @@ class Settings:
     denoise: bool = False  # sources first
     learn: bool = True  # the voices, see `Converter.voice`
     check: bool = True  # the sources, for warnings; the results are the same
+    loudness: Loudness = "match"
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,7 @@ def convert_task(task: Task) -> Outcome:
             settings.pitch,
             settings.sample_rate,
             denoise=settings.denoise,
+            loudness=settings.loudness,
         )
     except VCError as error:
         return outcome_of(task, "failed", str(error), 1)

@@ -35,6 +35,16 @@ def add_quick(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_loudness(parser: argparse.ArgumentParser) -> None:
+    """The option that says how loud the result is."""
+    parser.add_argument(
+        "--loudness",
+        choices=["match", "keep"],
+        default="match",
+        help="as loud as the reference (default), or keep the source's",
+    )
+
+
 def pitch(text: str) -> Pitch:
     """Match, keep, or semitones from -36 to 36."""
     if text in ("match", "keep"):

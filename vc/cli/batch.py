@@ -12,6 +12,7 @@ from vc.cli.arguments import (
     EXIT_SOME_FAILED,
     Commands,
     add_checkpoint,
+    add_loudness,
     add_quick,
     at_least,
     check_apart,
@@ -35,6 +36,7 @@ def add_batch(commands: Commands) -> None:
     )
     batch.add_argument("-o", "--output", type=Path, required=True, help="folder; resumes")
     batch.add_argument("--pitch", type=pitch, default="match", help="as in vc convert")
+    add_loudness(batch)
     batch.add_argument("--denoise", action="store_true", help=DENOISE)
     add_quick(batch)
     batch.add_argument("--no-check", action="store_true", help="no warnings of strange sources")
@@ -71,6 +73,7 @@ def _batch(options: argparse.Namespace) -> int:
         options.denoise,
         not options.quick,
         not options.no_check,
+        options.loudness,
     )
     report = run_batch(
         options.sources,

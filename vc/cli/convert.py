@@ -11,6 +11,7 @@ from vc.cli.arguments import (
     EXIT_INTERRUPTED,
     Commands,
     add_checkpoint,
+    add_loudness,
     add_quick,
     check_apart,
     pitch,
@@ -39,6 +40,7 @@ def add_convert(commands: Commands) -> None:
         default="match",
         help="match the reference (default), keep the source's, or shift by semitones, e.g. +3",
     )
+    add_loudness(convert)
     convert.add_argument(
         "--strength",
         type=share,
@@ -80,6 +82,7 @@ def _convert(options: argparse.Namespace) -> int:
             options.strength,
             options.denoise,
             not options.quick,
+            options.loudness,
         )
     if done.is_partial:
         print(
