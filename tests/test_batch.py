@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,7 @@ def test_what_is_done_is_skipped_by_content_not_by_name(
     (output / "room" / "clip2.wav").unlink()
     assert run(mine, output, settings).count("done") == 1
     assert run(mine, output, Settings("keep", None, "neural", settings.checkpoint)).count("done")
+    assert run(mine, output, replace(settings, loudness="keep")).count("done")
 
 
 def test_foreign_files_are_kept(sources: Path, settings: Settings, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import vc.convert
 from tests.conftest import make_voice
 from vc.audio import (
     Audio,
+    Loudness,
     active_level_db,
     frame_levels_db,
     read_audio,
@@ -115,6 +116,21 @@ def test_blocks_rehearse_as_much_of_a_clip_as_the_whole_does(
     ours = convert_waveform(tiny, source, voice, "match", 16_000, lambda share: None)
     assert difference_db(ours.waveform, whole.waveform) < -90
     assert difference_db(of_all.waveform, whole.waveform) > -60
+
+
+@pytest.mark.parametrize("loudness", ["match", "keep"])
+def test_blocks_are_as_loud_as_the_whole_clip(
+    tiny: Converter, high_voice: Audio, loudness: Loudness
+) -> None:
+    source, voice = long_voice(6.0), tiny.voice(high_voice, learn=False)
+    quiet = Audio(source.waveform * np.float32(0.05), source.sample_rate)
+    whole = tiny.convert(quiet, voice, loudness=loudness)
+    ours = convert_waveform(
+        tiny, quiet, voice, "match", 16_000, lambda share: None, loudness=loudness
+    )
+    level_db = active_level_db(*whole)
+    assert active_level_db(*ours) == pytest.approx(level_db, abs=0.1)
+    assert (level_db > active_level_db(*quiet) + 10) == (loudness == "match")
 
 
 @pytest.mark.usefixtures("short_blocks")

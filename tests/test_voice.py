@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from tests.conftest import EXAMPLES
-from vc.audio import Audio, read_audio
+from vc.audio import Audio, active_level_db, read_audio
 from vc.checkpoint import inspect_checkpoint
 from vc.cli import main
 from vc.config import FeatureConfig
@@ -28,6 +29,11 @@ def kept(tiny: Converter, tmp_path: Path) -> Path:
     return path
 
 
+def description_of(path: Path) -> dict:
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["vc_voice"])
+
+
 def test_a_kept_voice_converts_just_as_its_clips_do(
     tiny: Converter, kept: Path, low_voice: Audio
 ) -> None:
@@ -37,6 +43,20 @@ def test_a_kept_voice_converts_just_as_its_clips_do(
     from_clip = tiny.convert(low_voice, REFERENCE).waveform
     np.testing.assert_array_equal(tiny.convert(low_voice, kept).waveform, from_clip)
     np.testing.assert_array_equal(tiny.convert(low_voice, voice).waveform, from_clip)
+
+
+def test_a_voice_file_of_before_is_as_loud_as_the_source(
+    tiny: Converter, kept: Path, low_voice: Audio
+) -> None:
+    description = description_of(kept)
+    assert description.pop("level_db") == pytest.approx(active_level_db(*read_audio(REFERENCE)))
+    metadata = {"vc_voice": json.dumps(description | {"format_version": 3})}
+    save_file(load_file(kept), kept, metadata)
+    voice = load_voice(kept, tiny.model_sha256)
+    assert voice.level_db is None
+    quiet = Audio(low_voice.waveform * np.float32(0.1), low_voice.sample_rate)
+    level_db = active_level_db(*tiny.convert(quiet, voice))
+    assert level_db == pytest.approx(active_level_db(*quiet), abs=0.2)
 
 
 def test_a_voice_belongs_to_the_weights_that_a_checkpoint_records(
@@ -71,21 +91,14 @@ def test_a_cut_voice_file_is_refused_at_every_cut(tiny: Converter, kept: Path) -
         ({"pitch": ["high"]}, "damaged"),
         ({"pitch": [float("nan"), 1.0]}, "damaged"),
         ({"more": 1}, "damaged"),
+        ({"level_db": "loud"}, "damaged"),
+        ({"level_db": float("nan")}, "damaged"),
     ],
 )
 def test_a_strange_description_is_refused(
     tiny: Converter, kept: Path, change: dict, reason: str
 ) -> None:
-    tensors = load_file(kept)
-    description = {
-        "format_version": 1,
-        "name": "x",
-        "model": tiny.model_sha256,
-        "pitch": None,
-        "sha256": "",
-    }
-    metadata = {"vc_voice": json.dumps(description | change)}
-    save_file(tensors, kept, metadata)
+    save_file(load_file(kept), kept, {"vc_voice": json.dumps(description_of(kept) | change)})
     with pytest.raises(VoiceError, match=reason):
         load_voice(kept, tiny.model_sha256)
 
@@ -102,12 +115,14 @@ def test_other_safetensors_files_are_not_voices(tiny: Converter, tmp_path: Path)
 def test_a_blend_lies_between_its_voices(tiny: Converter) -> None:
     config = tiny.autoencoder.config
     low, high = (
-        Voice(torch.randn(config.embedding_dim), PitchRange(pitch, 0.2)) for pitch in (4.6, 5.4)
+        Voice(torch.randn(config.embedding_dim), PitchRange(pitch, 0.2), level_db=level_db)
+        for pitch, level_db in ((4.6, -30.0), (5.4, -22.0))
     )
     low, high = (blend_voices([voice], [1], config) for voice in (low, high))
     mostly_low = blend_voices([low, high], [3, 1], config)
     assert mostly_low.pitch is not None
     assert mostly_low.pitch.median == pytest.approx(4.8)
+    assert mostly_low.level_db == pytest.approx(-28)
     to_low, to_high = (
         torch.cosine_similarity(mostly_low.speaker_embedding, v.speaker_embedding, dim=0)
         for v in (low, high)
