@@ -146,7 +146,7 @@ def test_pitch_stays_where_models_have_heard_speech(
     spurious = np.array([100, 101, 99, 0, 590, 100], np.float32)  # one frame is tracked far off
     moved = moved_f0(spurious, voice.pitch, "match", tiny.features)
     assert moved[3] == 0
-    assert moved.max() == tiny.features.f0_max
+    assert 540 < moved.max() < tiny.features.f0_max
     far_up = tiny.convert(low_voice, high_voice, pitch=48.0)
     assert np.isfinite(far_up.waveform).all()
 

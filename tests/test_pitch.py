@@ -76,5 +76,9 @@ def test_an_octave_is_twelve_semitones() -> None:
 
 
 def test_f0_is_held_where_models_have_heard_speech() -> None:
-    held = within_range(np.array([0, 30, 100, 1_200], np.float32), FeatureConfig())
-    np.testing.assert_array_equal(held, [0, 60, 100, 600])
+    f0 = np.array([10, 30, 50, 60, 70, 80, 100, 390, 450, 600, 1_200, 5_000], np.float32)
+    held = within_range(f0, FeatureConfig())
+    assert (held[1:] - held[:-1] > 0.001).all()  # a melody stays one
+    assert held.min() > 64 and held.max() < 560  # 60 to 600 Hz is what they have heard
+    np.testing.assert_allclose(held[6:8], f0[6:8], rtol=1e-5)
+    np.testing.assert_array_equal(within_range(np.zeros(3, np.float32), FeatureConfig()), 0)

@@ -35,7 +35,7 @@ from vc.voice import Voice
 OTHERS = 8  # voices that each clip is also said in
 
 _STEPS_A_SECOND, _MIN_STEPS, _MAX_STEPS = 6.0, 15, 300  # of the voice's clips
-_WINDOW_FRAMES, _BATCH_SIZE, _LEARNING_RATE = 128, 4, 2e-3
+_WINDOW_FRAMES, _BATCH_SIZE, _LEARNING_RATE = 128, 2, 2e-3
 _SHIFTS = (0.0, -7.0, 0.0, 7.0, 0.0, -3.5, 0.0, 3.5)  # semitones, one for each voice
 _COEFFICIENTS, _SMOOTHED_FRAMES = 12, 5  # cepstral; of what is learnt
 _MOST_FRAMES = 40_000  # that are kept for the second half of the decoder: 40 MB

@@ -37,6 +37,8 @@ _STEPS_A_FRAME = 2  # a path of smaller steps jumps less
 _CANDIDATES = 8
 _OVERSAMPLING = 2
 _WINDOWS_AT_ONCE = 512
+# how near a pitch that was moved comes to the ends of the models' range, and where it slows down
+_NEAREST, _SLOWED_FROM = math.log(1.08), math.log(1.5)
 
 
 class PitchRange(NamedTuple):
@@ -240,9 +242,19 @@ def shift_semitones(f0: FloatArray, semitones: float) -> FloatArray:
 
 
 def within_range(f0: FloatArray, config: FeatureConfig) -> FloatArray:
-    """Hold F0 in Hz where models have heard speech, `f0_min` to `f0_max`; unvoiced stays 0."""
-    held = np.clip(f0, config.f0_min, config.f0_max)
-    return np.where(f0 > 0, held, 0.0).astype(np.float32)
+    """Hold F0 in Hz where models have heard speech, `f0_min` to `f0_max`; unvoiced stays 0.
+
+    Towards either end it comes to a halt gradually, and before it: a melody stays one, and at the
+    very end of their range neither models nor listeners follow.
+    """
+    lowest, highest = math.log(config.f0_min), math.log(config.f0_max)
+    way = _SLOWED_FROM - _NEAREST
+    log_f0 = np.log(np.where(f0 > 0, f0, 1.0))
+    below = lowest + _SLOWED_FROM - log_f0
+    held = np.where(below > 0, lowest + _SLOWED_FROM - way * np.tanh(below / way), log_f0)
+    above = log_f0 - (highest - _SLOWED_FROM)
+    held = np.where(above > 0, highest - _SLOWED_FROM + way * np.tanh(above / way), held)
+    return np.where(f0 > 0, np.exp(held), 0.0).astype(np.float32)
 
 
 def moved_f0(
@@ -250,14 +262,14 @@ def moved_f0(
 ) -> FloatArray:
     """A source's F0 track `(frames,)` in Hz, as it is to be spoken in a voice of range `wanted`.
 
-    A frame that was tracked an octave off can land where no model has heard a voice; it is held
-    within the range of `config`, or it would chirp.
+    Creak, or a frame that was tracked an octave off, can land where no model has heard a voice; it
+    is held within the range of `config`, or it would chirp.
     """
+    if pitch == "keep":
+        return f0
     if pitch == "match":
-        f0 = match_range(f0, pitch_range(f0), wanted)
-    elif pitch != "keep":
-        f0 = shift_semitones(f0, float(pitch))
-    return within_range(f0, config)
+        return within_range(match_range(f0, pitch_range(f0), wanted), config)
+    return within_range(shift_semitones(f0, float(pitch)), config)
 
 
 def match_range(

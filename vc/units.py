@@ -238,7 +238,7 @@ def spread_pitch(
     """Log-F0 of units `(units,)`, nan where unvoiced -> for each mel frame, and which are voiced.
 
     Between the middles of units the pitch is a straight line, through unvoiced units too. It stays
-    where models have heard speech (`vc.pitch.within_range`), whatever an edited text asks for.
+    where models have heard speech, whatever an edited text asks for.
     """
     limits = np.log([features.f0_min, features.f0_max])
     frames = np.arange(len(log_f0) * mel_frames)

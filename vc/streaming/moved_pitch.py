@@ -49,7 +49,9 @@ class MovedPitch:
                 target = self._wanted.median - _median_so_far(heard)
                 way = 1.0 if self._shift is None else _SHIFT_SHARE
                 self._shift = (self._shift or 0.0) + way * (target - (self._shift or 0.0))
-        moved = within_range(f0 * math.exp(self._shift or 0.0), self._features)
+        moved = f0
+        if self._shift:
+            moved = within_range(f0 * math.exp(self._shift), self._features)
         held = np.empty(len(f0), np.float32)
         for frame in range(len(f0)):
             if voiced[frame]:
