@@ -48,7 +48,7 @@ def main() -> None:
         audio = Audio(load_clip(pair.source), JUDGE_RATE)
         for way in WAYS:
             if way == "whole":
-                converted = converter.convert(audio, voice)
+                converted = converter.convert(audio, voice, loudness="keep")  # as streams do
             else:
                 known = audio if way == "heard before" else None
                 stream = Stream(converter, voice, sample_rate=JUDGE_RATE, source=known)

@@ -247,13 +247,12 @@ def within_range(f0: FloatArray, config: FeatureConfig) -> FloatArray:
     Towards either end it comes to a halt gradually, and before it: a melody stays one, and at the
     very end of their range neither models nor listeners follow.
     """
-    lowest, highest = math.log(config.f0_min), math.log(config.f0_max)
-    way = _SLOWED_FROM - _NEAREST
     log_f0 = np.log(np.where(f0 > 0, f0, 1.0))
-    below = lowest + _SLOWED_FROM - log_f0
-    held = np.where(below > 0, lowest + _SLOWED_FROM - way * np.tanh(below / way), log_f0)
-    above = log_f0 - (highest - _SLOWED_FROM)
-    held = np.where(above > 0, highest - _SLOWED_FROM + way * np.tanh(above / way), held)
+    held = log_f0.clip(
+        math.log(config.f0_min) + _SLOWED_FROM, math.log(config.f0_max) - _SLOWED_FROM
+    )
+    way = _SLOWED_FROM - _NEAREST  # that is left of what lies beyond
+    held += way * np.tanh((log_f0 - held) / way)
     return np.where(f0 > 0, np.exp(held), 0.0).astype(np.float32)
 
 

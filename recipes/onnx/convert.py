@@ -45,7 +45,9 @@ reference_log_mel, reference_f0 = run("features", levelled(reference, reference_
 voiced = f0 > 0
 heard = np.log(f0[voiced])  # moved to the reference's median, and drawn through the gaps
 moved = heard + np.median(np.log(reference_f0[reference_f0 > 0])) - np.median(heard)
-moved = moved.clip(*np.log([60, 600]))  # where the model has heard speech
+middle = moved.clip(*np.log([90, 400]))  # beyond it slows down, to halt where the model has heard
+way = np.log(1.5 / 1.08)  # speech, from 65 to 556 Hz
+moved = middle + way * np.tanh((moved - middle) / way)
 own_log_f0, log_f0 = (
     np.interp(np.arange(voiced.size), np.flatnonzero(voiced), track)[None]
     for track in (heard, moved)
@@ -57,5 +59,6 @@ noise = np.random.default_rng(0).standard_normal((1, 256 * voiced.size))
 (spoken,) = run("vocoder", decoded, log_f0, voiced, noise)
 followed = np.pad(heard_source, ((0, 0), (0, spoken.shape[1] - source.size)))
 converted = run("temporal_envelope", spoken, followed)[0][0, : source.size]
-converted = converted * np.sqrt(loudness / powers(converted)[1])  # as loud as the source
+wanted = np.clip(reference_loudness, 1e-3, 1e-2)  # that of the reference, from -30 to -20 dBFS
+converted = converted * np.sqrt(wanted / powers(converted)[1])
 soundfile.write(output, converted / max(1.0, np.abs(converted).max() / 0.99), 16_000)
