@@ -34,7 +34,7 @@ MIN_REFERENCE_S = 0.5  # less says too little about a voice
 SILENCE_DB = -70.0  # dBFS; a clip that never exceeds this is silent
 GATES_DB = (50.0, 10.0)  # below the loudest frame, then below those frames' mean
 TRIM_DB = 30.0  # this far below active speech, the edges of a clip are silence
-_COMFORTABLE_DB = (-30.0, -20.0)  # dBFS of active speech; louder has peaks beyond full scale
+_COMFORTABLE_DB = (-30.0, -16.0)  # dBFS of active speech; podcasts are at -16
 PEAK_LIMIT = 0.99  # of full scale, so that lossy encoders do not clip either
 
 LOUDEST = 1e10  # a sample beyond is no sound: full scale is 1, of integers in a float file 2**31
