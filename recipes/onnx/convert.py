@@ -59,6 +59,6 @@ noise = np.random.default_rng(0).standard_normal((1, 256 * voiced.size))
 (spoken,) = run("vocoder", decoded, log_f0, voiced, noise)
 followed = np.pad(heard_source, ((0, 0), (0, spoken.shape[1] - source.size)))
 converted = run("temporal_envelope", spoken, followed)[0][0, : source.size]
-wanted = np.clip(reference_loudness, 1e-3, 1e-2)  # that of the reference, from -30 to -20 dBFS
+wanted = np.clip(reference_loudness, 1e-3, 10**-1.6)  # the reference's, from -30 to -16 dBFS
 converted = converted * np.sqrt(wanted / powers(converted)[1])
 soundfile.write(output, converted / max(1.0, np.abs(converted).max() / 0.99), 16_000)
