@@ -78,28 +78,32 @@ def blend_voices(
         raise VoiceError("weights of a blend must not be negative, and one must be above 0")
     embeddings = torch.stack([voice.speaker_embedding for voice in voices])
     embedding = average_embeddings(embeddings, torch.tensor(weights).float(), config)
-    heard = [
-        (voice.pitch, weight)
-        for voice, weight in zip(voices, weights, strict=True)
-        if voice.pitch is not None and weight > 0
-    ]
-    pitch = None
-    if heard:
-        mean = np.average([p for p, _ in heard], axis=0, weights=[w for _, w in heard])
-        pitch = PitchRange(float(mean[0]), float(mean[1]))
+    pitch = _average([voice.pitch for voice in voices], weights)
+    level_db = _average([voice.level_db for voice in voices], weights)
     shares = [weight / sum(weights) for weight in weights]
     tuning = mix_tunings([voice.tuning for voice in voices], shares)
     if tuning is not None:
         tuning = {key: tensor.half() for key, tensor in tuning.items()}
-    loud = [
-        (voice.level_db, weight)
-        for voice, weight in zip(voices, weights, strict=True)
-        if voice.level_db is not None and weight > 0
+    return Voice(
+        embedding,
+        None if pitch is None else PitchRange(*pitch.tolist()),
+        name,
+        _blend_details(voices, weights),
+        tuning,
+        None if level_db is None else float(level_db),
+    )
+
+
+def _average(values: Sequence[Any], weights: Sequence[float]) -> Any:
+    """The mean of those that are known and count; None where there are none."""
+    known = [
+        (value, weight)
+        for value, weight in zip(values, weights, strict=True)
+        if value is not None and weight > 0
     ]
-    level_db = None
-    if loud:
-        level_db = float(np.average([db for db, _ in loud], weights=[weight for _, weight in loud]))
-    return Voice(embedding, pitch, name, _blend_details(voices, weights), tuning, level_db)
+    if not known:
+        return None
+    return np.average([v for v, _ in known], axis=0, weights=[weight for _, weight in known])
 
 
 def _blend_details(voices: Sequence[Voice], weights: Sequence[float]) -> Tensor | None:
