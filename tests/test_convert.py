@@ -7,14 +7,7 @@ import pytest
 import torch
 
 from tests.conftest import EXAMPLES, make_voice
-from vc.audio import (
-    Audio,
-    active_level_db,
-    normalize_level,
-    read_audio,
-    resample,
-    write_audio,
-)
+from vc.audio import Audio, active_level_db, normalize_level, read_audio, resample, write_audio
 from vc.config import FeatureConfig
 from vc.convert import Converter, load
 from vc.errors import AudioError, VCError

@@ -34,13 +34,13 @@ MIN_REFERENCE_S = 0.5  # less says too little about a voice
 SILENCE_DB = -70.0  # dBFS; a clip that never exceeds this is silent
 GATES_DB = (50.0, 10.0)  # below the loudest frame, then below those frames' mean
 TRIM_DB = 30.0  # this far below active speech, the edges of a clip are silence
-_COMFORTABLE_DB = (-30.0, -16.0)  # dBFS of active speech; podcasts are at -16
 PEAK_LIMIT = 0.99  # of full scale, so that lossy encoders do not clip either
 
 LOUDEST = 1e10  # a sample beyond is no sound: full scale is 1, of integers in a float file 2**31
 
 _FRAME_S, _FRAME_HOP_S = 0.02, 0.01
 _USUAL_OFFSET = 0.1  # of a recording, in standard deviations
+_COMFORTABLE_DB = (-30.0, -16.0)  # dBFS of active speech; podcasts are at -16
 _FORMATS = {  # file suffix -> libsndfile (format, subtype)
     ".wav": ("WAV", "PCM_16"),
     ".flac": ("FLAC", "PCM_16"),

@@ -267,8 +267,10 @@ def moved_f0(
     if pitch == "keep":
         return f0
     if pitch == "match":
-        return within_range(match_range(f0, pitch_range(f0), wanted), config)
-    return within_range(shift_semitones(f0, float(pitch)), config)
+        f0 = match_range(f0, pitch_range(f0), wanted)
+    else:
+        f0 = shift_semitones(f0, float(pitch))
+    return within_range(f0, config)
 
 
 def match_range(
