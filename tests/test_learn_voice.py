@@ -59,6 +59,19 @@ def test_what_is_learnt_reaches_the_conversion(tiny: Converter, low_voice: Audio
     np.testing.assert_allclose(tiny.convert(low_voice, nothing).waveform, plain, atol=1e-6)
 
 
+def test_what_is_learnt_by_is_what_is_spoken_with(tiny: Converter) -> None:
+    decoder = tiny.autoencoder.decoder
+    tuning = {k: v.requires_grad_(True) for k, v in random_tuning(tiny, 0).items()}
+    begun, embedding = (
+        torch.randn(2, decoder.config.width, 20),
+        torch.randn(2, decoder.config.embedding_dim),
+    )
+    said = [tuned(decoder, tuning, factored).end(begun, embedding) for factored in (False, True)]
+    torch.testing.assert_close(said[1], said[0], rtol=1e-4, atol=1e-4)
+    gradients = [torch.autograd.grad(s.square().sum(), list(tuning.values())) for s in said]
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-3, atol=1e-2)
+
+
 def test_a_source_is_rebuilt_by_a_decoder_that_knows_no_other_voice(tiny: Converter) -> None:
     model = tiny.autoencoder
     twin = model.tuned(random_tuning(tiny, 0))

@@ -10,6 +10,7 @@ from vc.pitch import (
     estimate_f0,
     interpolate_log_f0,
     match_range,
+    moved_f0,
     pitch_range,
     shift_semitones,
     within_range,
@@ -69,6 +70,13 @@ def test_matching_moves_the_median_and_keeps_intonation() -> None:
     assert np.median(matched[matched > 0]) == pytest.approx(210.0, rel=1e-4)
     np.testing.assert_allclose(matched / np.maximum(f0, 1), np.where(f0 > 0, 2.0, 0.0), rtol=1e-4)
     np.testing.assert_array_equal(match_range(f0, None, reference), f0)
+
+
+def test_a_pitch_that_does_not_move_is_not_bent() -> None:
+    f0 = np.array([0, 62, 70, 580, 0, 75, 66], np.float32)
+    for pitch in ("match", "keep", 0.0):  # nobody knows the range that "match" should match
+        np.testing.assert_array_equal(moved_f0(f0, None, pitch, FeatureConfig()), f0)
+    assert moved_f0(f0, None, 0.1, FeatureConfig())[3] < 560
 
 
 def test_an_octave_is_twelve_semitones() -> None:

@@ -14,7 +14,6 @@ pitch, which is another in half of the lessons, as the voice is to be heard at a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -109,12 +108,13 @@ def learn_voice(
     with torch.inference_mode(False), torch.enable_grad():
         tuning = untuned(model.decoder, torch.Generator().manual_seed(0))
         learnt = [tensor.requires_grad_(True) for tensor in tuning.values()]
-        optimizer = torch.optim.Adam(learnt, lr=_LEARNING_RATE)
+        optimizer = torch.optim.Adam(learnt, lr=_LEARNING_RATE, fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for step in range(steps):
             chosen = generator.choice(len(lessons), _BATCH_SIZE, p=shares)
             exercise = cut_exercises([exercises[i] for i in chosen], generator)
-            loss = lesson_loss(model, tuned(model.decoder, tuning), exercise, embedding)
+            decoder = tuned(model.decoder, tuning, factored=True)
+            loss = lesson_loss(model, decoder, exercise, embedding)
             for tensor, gradient in zip(learnt, torch.autograd.grad(loss, learnt), strict=True):
                 tensor.grad = gradient
             optimizer.step()
@@ -140,8 +140,7 @@ def make_exercise(model: Autoencoder, lesson: Lesson, embedding: Tensor) -> Exer
         lesson: of any length.
         embedding: of the voice, `(1, embedding_dim)`.
     """
-    features, voiced = model.features, lesson.voiced[None]
-    lowest, highest = math.log(features.f0_min), math.log(features.f0_max)
+    voiced, f0 = lesson.voiced[None], lesson.log_f0.exp().cpu().numpy()
 
     def say(content: Tensor, log_f0: Tensor) -> tuple[Tensor, Tensor]:
         half = model.decoder.begin(content[None], embedding, log_f0, voiced)
@@ -154,9 +153,10 @@ def make_exercise(model: Autoencoder, lesson: Lesson, embedding: Tensor) -> Exer
         missing = functional.avg_pool1d(
             missing, _SMOOTHED_FRAMES, 1, _SMOOTHED_FRAMES // 2, count_include_pad=False
         )
-        shift = _SHIFTS[number % len(_SHIFTS)] * math.log(2) / 12
-        if shift:
-            half, said = say(content, (lesson.log_f0[None] + shift).clamp(lowest, highest))
+        semitones = _SHIFTS[number % len(_SHIFTS)]
+        if semitones:
+            moved = np.log(moved_f0(f0, None, semitones, model.features))
+            half, said = say(content, torch.from_numpy(moved).to(lesson.log_f0)[None])
         begun.append(half)
         wanted.append(said + missing)
     return Exercise(torch.cat(begun), torch.cat(wanted))

@@ -262,15 +262,15 @@ def moved_f0(
     """A source's F0 track `(frames,)` in Hz, as it is to be spoken in a voice of range `wanted`.
 
     Creak, or a frame that was tracked an octave off, can land where no model has heard a voice; it
-    is held within the range of `config`, or it would chirp.
+    is held within the range of `config`, or it would chirp. What does not move stays as it is.
     """
     if pitch == "keep":
         return f0
     if pitch == "match":
-        f0 = match_range(f0, pitch_range(f0), wanted)
+        moved = match_range(f0, pitch_range(f0), wanted)
     else:
-        f0 = shift_semitones(f0, float(pitch))
-    return within_range(f0, config)
+        moved = shift_semitones(f0, float(pitch))
+    return f0 if np.array_equal(moved, f0) else within_range(moved, config)
 
 
 def match_range(

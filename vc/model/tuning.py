@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from vc.model.decoder import Decoder
 
@@ -68,19 +69,48 @@ def _is_matrix(name: str, weight: Tensor) -> bool:
     return weight.ndim > 1 and min(weight.flatten(1).shape) > RANK
 
 
-def tuned(decoder: Decoder, tuning: Tuning) -> Decoder:
+def tuned(decoder: Decoder, tuning: Tuning, factored: bool = False) -> Decoder:
     """A decoder that speaks as a voice does; all that was not tuned is shared.
 
     Gradients reach the tuning.
+
+    Args:
+        decoder: not changed.
+        tuning: of it.
+        factored: keep the factors of linear layers apart. That is faster to learn by, since no
+            gradient of a whole matrix is needed, and slower to speak with.
     """
-    weights = {}
+    weights, low_rank = {}, {}
     for name, weight in tunable(decoder):
+        layer = name.removesuffix(".weight")
         if name in tuning:
             weights[name] = weight + tuning[name].to(weight)
+            continue
+        left, right = (tuning[name + end].to(weight) for end in (_LEFT, _RIGHT))
+        if factored and isinstance(decoder.get_submodule(layer), nn.Linear):
+            low_rank[layer] = left, right
         else:
-            left, right = (tuning[name + end].to(weight) for end in (_LEFT, _RIGHT))
             weights[name] = weight + (left @ right).reshape(weight.shape)
-    return with_weights(decoder, weights)
+    twin = with_weights(decoder, weights)  # has its own of all modules whose biases are tuned
+    for layer, factors in low_rank.items():
+        owner, _, name = layer.rpartition(".")
+        linear = twin.get_submodule(layer)
+        twin.get_submodule(owner)._modules[name] = _LowRankLinear(linear, *factors)
+    return twin
+
+
+class _LowRankLinear(nn.Module):
+    """A linear layer plus a product of two thin matrices, `(rows, rank)` and `(rank, columns)`."""
+
+    def __init__(self, linear: nn.Module, left: Tensor, right: Tensor) -> None:
+        super().__init__()
+        self._linear, self._left, self._right = linear, left, right
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map `(..., columns)` to `(..., rows)`."""
+        thin = functional.linear(functional.linear(x, self._right), self._left)
+        y: Tensor = self._linear(x) + thin
+        return y
 
 
 def with_weights(network: Network, weights: dict[str, Tensor], prefix: str = "") -> Network:
