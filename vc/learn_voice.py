@@ -33,8 +33,8 @@ from vc.voice import Voice
 
 OTHERS = 8  # voices that each clip is also said in
 
-_STEPS_A_SECOND, _MIN_STEPS, _MAX_STEPS = 12.0, 30, 600  # of the voice's clips
-_WINDOW_FRAMES, _BATCH_SIZE, _LEARNING_RATE = 128, 1, 2e-3
+_STEPS_A_SECOND, _MIN_STEPS, _MAX_STEPS = 24.0, 30, 1200  # of the voice's clips
+_WINDOW_FRAMES, _BATCH_SIZE, _LEARNING_RATE = 64, 1, 3e-3
 _SHIFTS = (0.0, -7.0, 0.0, 7.0, 0.0, -3.5, 0.0, 3.5)  # semitones, one for each voice
 _COEFFICIENTS, _SMOOTHED_FRAMES = 12, 5  # cepstral; of what is learnt
 _MOST_FRAMES = 40_000  # that are kept for the second half of the decoder: 40 MB
@@ -94,8 +94,8 @@ def learn_voice(
         model: not changed.
         lessons: one for each clip.
         speaker_embedding: of the voice, `(embedding_dim,)`.
-        steps: of gradient descent; by default as many as there are seconds, twelve times, within
-            bounds: few clips are learnt by heart by many.
+        steps: of gradient descent; by default some for each second, within bounds: few clips are
+            learnt by heart by many.
         progress: called with the share done, 0 to 1.
     """
     seconds = sum(lesson.log_mel.shape[-1] for lesson in lessons) / model.features.frame_rate
