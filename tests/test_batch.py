@@ -16,14 +16,17 @@ import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from tests.conftest import EXAMPLES, make_voice
 from vc.audio import Audio, read_audio, write_audio
-from vc.batch import LEDGER, REPORT, BatchReport, Settings, run_batch
+from vc.batch import LEDGER, REPORT, BatchReport, Settings, run_batch, work
 from vc.batch.plan import plan
 from vc.cli import main
+from vc.convert import Converter
 from vc.errors import AudioError, DataError, VoiceError
 
 ROOT = Path(__file__).parent.parent
@@ -150,6 +153,40 @@ def test_each_voice_has_its_folder_and_names_do_not_collide(
     assert report.count("done") == 4
     names = [f"{v}/a.{s}.wav" for v in ("reference", "reference-2") for s in ("flac", "wav")]
     assert sorted(results(tmp_path / "out")) == sorted(names)
+
+
+def test_what_one_worker_learns_others_need_not(
+    sources: Path,
+    settings: Settings,
+    undisturbed: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    output, shared = tmp_path / "out", tmp_path / "shared"
+    shared.mkdir()
+    tasks = [
+        replace(task, voice=shared / "reference.voice")
+        for task in plan([sources], {"": (REFERENCE,)}, output, settings)
+    ]
+    heard = []
+    listen = Converter.voice
+
+    def voice(converter: Converter, references: Any, **options: Any) -> Any:
+        if isinstance(references, list):  # and not a voice that is known
+            heard.append(references)
+        return listen(converter, references, **options)
+
+    monkeypatch.setattr(Converter, "voice", voice)
+    monkeypatch.setattr(torch, "set_num_threads", lambda threads: None)  # this is no worker
+    for task in tasks[:3]:
+        work._voice.cache_clear()  # another worker
+        assert work.convert_task(task).status == "done"
+    assert len(heard) == 1
+    (shared / "reference.voice").write_bytes(b"damaged")
+    work._voice.cache_clear()
+    assert work.convert_task(tasks[3]).status == "done"
+    assert len(heard) == 2
+    assert sorted(results(output)) == sorted(undisturbed)[:4]
 
 
 def test_sources_of_one_name_are_numbered_the_same_each_time(

@@ -34,7 +34,7 @@ from vc.voice import Voice
 OTHERS = 8  # voices that each clip is also said in
 
 _STEPS_A_SECOND, _MIN_STEPS, _MAX_STEPS = 24.0, 30, 1200  # of the voice's clips
-_WINDOW_FRAMES, _BATCH_SIZE, _LEARNING_RATE = 64, 1, 3e-3
+_WINDOW_FRAMES, _LEARNING_RATE = 64, 3e-3
 _SHIFTS = (0.0, -7.0, 0.0, 7.0, 0.0, -3.5, 0.0, 3.5)  # semitones, one for each voice
 _COEFFICIENTS, _SMOOTHED_FRAMES = 12, 5  # cepstral; of what is learnt
 _MOST_FRAMES = 40_000  # that are kept for the second half of the decoder: 40 MB
@@ -111,8 +111,8 @@ def learn_voice(
         optimizer = torch.optim.Adam(learnt, lr=_LEARNING_RATE, fused=True)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for step in range(steps):
-            chosen = generator.choice(len(lessons), _BATCH_SIZE, p=shares)
-            exercise = cut_exercises([exercises[i] for i in chosen], generator)
+            chosen = generator.choice(len(lessons), p=shares)
+            exercise = cut_exercises([exercises[chosen]], generator)
             decoder = tuned(model.decoder, tuning, factored=True)
             loss = lesson_loss(model, decoder, exercise, embedding)
             for tensor, gradient in zip(learnt, torch.autograd.grad(loss, learnt), strict=True):

@@ -47,8 +47,8 @@ def plan(
         raise DataError(f"{searched}: no audio files found; name clips, folders or a manifest")
     tasks = [
         _task(place.source, clips, output, PurePosixPath(folder) / name, settings)
-        for folder, clips in voices.items()
         for place, name in zip(found, _names(found, suffix), strict=True)
+        for folder, clips in voices.items()  # workers learn different ones, then, to begin with
     ]
     seen: set[str] = set()
     for number, task in enumerate(tasks):

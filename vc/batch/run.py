@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import os
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +26,7 @@ from vc.safe_write import make_folder, remove_abandoned, write_text
 REPORT = "vc-batch-report.csv"
 REPORT_SUFFIXES = (".csv", ".json")
 _HASHERS = 4  # threads
+_VOICES = ".vc-voices"  # folder in which workers share what they learn
 
 Engine = Literal["local", "ray"]
 
@@ -95,10 +98,13 @@ def run_batch(
     voices = find_voices(references, settings.checkpoint)
     tasks = plan(sources, voices, output, settings, suffix)
     clips = {clip: file_hash(clip) for voice in voices.values() for clip in voice}
+    shared = output / _VOICES
+    tasks = [replace(task, voice=_shared_voice(shared, task, clips)) for task in tasks]
     make_folder(output)
     report = BatchReport()
     with Ledger(output / LEDGER) as ledger, tqdm(total=len(tasks), disable=quiet) as bar:
         _remove_scratch(output, tasks)
+        make_folder(shared)
         left = {id(task): task for task in tasks}
 
         def note(task: Task, outcome: Outcome) -> None:
@@ -131,6 +137,7 @@ def run_batch(
             report.is_interrupted = True
         finally:
             _remove_scratch(output, tasks)
+            shutil.rmtree(shared, ignore_errors=True)
         for task in left.values():
             report.outcomes.append(outcome_of(task, "interrupted", "not reached"))
     return report
@@ -171,6 +178,12 @@ def _refuse(task: Task, key: str, ledger: Ledger, overwrite: bool) -> Outcome | 
         return None
     reason = f"{task.output}: exists and is not this batch's work; use --overwrite"
     return outcome_of(task, "failed", reason)
+
+
+def _shared_voice(folder: Path, task: Task, clips: dict[Path, str]) -> Path:
+    """The file for a task's voice, by the content of its references."""
+    content = [task.settings.learn, *(clips[clip] for clip in task.references)]
+    return folder / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]}.voice"
 
 
 def _remove_scratch(output: Path, tasks: Sequence[Task]) -> None:

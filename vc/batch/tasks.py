@@ -35,6 +35,7 @@ class Task:
     name: str  # of the output, relative to the batch's folder
     settings: Settings
     problem: str = ""  # why it cannot be done at all
+    voice: Path | None = None  # file in which the voice is left for other workers
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
@@ -34,8 +35,20 @@ def _voice(
     vocoder: Literal["neural", "griffin-lim"],
     references: tuple[Path, ...],
     learn: bool,
+    kept: Path | None,
 ) -> Any:
-    return _converter(checkpoint, vocoder).voice(list(references), learn=learn)
+    """The voice of the references: learnt, or as another worker has left it in `kept`."""
+    from vc.voice import load_voice, save_voice
+
+    converter = _converter(checkpoint, vocoder)
+    with contextlib.suppress(VCError):  # not there yet, or damaged
+        if kept is not None:
+            return load_voice(kept, converter.model_sha256)
+    voice = converter.voice(list(references), learn=learn)
+    with contextlib.suppress(VCError):  # others learn it by themselves
+        if kept is not None:
+            save_voice(kept, voice, converter.model_sha256)
+    return voice
 
 
 def convert_task(task: Task) -> Outcome:
@@ -45,7 +58,9 @@ def convert_task(task: Task) -> Outcome:
     settings = task.settings
     try:
         converter = _converter(settings.checkpoint, settings.vocoder)
-        voice = _voice(settings.checkpoint, settings.vocoder, task.references, settings.learn)
+        voice = _voice(
+            settings.checkpoint, settings.vocoder, task.references, settings.learn, task.voice
+        )
         warning = _warning(converter, task.source) if settings.check else ""
         make_folder(task.output.parent)
         done = convert_file(
