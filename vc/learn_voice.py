@@ -14,6 +14,7 @@ pitch, which is another in half of the lessons, as the voice is to be heard at a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -33,8 +34,8 @@ from vc.voice import Voice
 
 OTHERS = 8  # voices that each clip is also said in
 
-_STEPS_A_SECOND, _MIN_STEPS, _MAX_STEPS = 24.0, 30, 1200  # of the voice's clips
-_WINDOW_FRAMES, _LEARNING_RATE = 64, 3e-3
+_STEPS_A_SECOND, _MIN_STEPS, _MAX_STEPS = 12.0, 30, 600  # of the voice's clips
+_WINDOW_FRAMES, _LEARNING_RATE = 128, 2e-3
 _SHIFTS = (0.0, -7.0, 0.0, 7.0, 0.0, -3.5, 0.0, 3.5)  # semitones, one for each voice
 _COEFFICIENTS, _SMOOTHED_FRAMES = 12, 5  # cepstral; of what is learnt
 _MOST_FRAMES = 40_000  # that are kept for the second half of the decoder: 40 MB
@@ -94,8 +95,8 @@ def learn_voice(
         model: not changed.
         lessons: one for each clip.
         speaker_embedding: of the voice, `(embedding_dim,)`.
-        steps: of gradient descent; by default some for each second, within bounds: few clips are
-            learnt by heart by many.
+        steps: of gradient descent; by default as many as there are seconds, twelve times, within
+            bounds: few clips are learnt by heart by many.
         progress: called with the share done, 0 to 1.
     """
     seconds = sum(lesson.log_mel.shape[-1] for lesson in lessons) / model.features.frame_rate
@@ -140,7 +141,8 @@ def make_exercise(model: Autoencoder, lesson: Lesson, embedding: Tensor) -> Exer
         lesson: of any length.
         embedding: of the voice, `(1, embedding_dim)`.
     """
-    voiced, f0 = lesson.voiced[None], lesson.log_f0.exp().cpu().numpy()
+    features, voiced = model.features, lesson.voiced[None]
+    lowest, highest = math.log(features.f0_min), math.log(features.f0_max)
 
     def say(content: Tensor, log_f0: Tensor) -> tuple[Tensor, Tensor]:
         half = model.decoder.begin(content[None], embedding, log_f0, voiced)
@@ -153,10 +155,9 @@ def make_exercise(model: Autoencoder, lesson: Lesson, embedding: Tensor) -> Exer
         missing = functional.avg_pool1d(
             missing, _SMOOTHED_FRAMES, 1, _SMOOTHED_FRAMES // 2, count_include_pad=False
         )
-        semitones = _SHIFTS[number % len(_SHIFTS)]
-        if semitones:
-            moved = np.log(moved_f0(f0, None, semitones, model.features))
-            half, said = say(content, torch.from_numpy(moved).to(lesson.log_f0)[None])
+        shift = _SHIFTS[number % len(_SHIFTS)] * math.log(2) / 12
+        if shift:
+            half, said = say(content, (lesson.log_f0[None] + shift).clamp(lowest, highest))
         begun.append(half)
         wanted.append(said + missing)
     return Exercise(torch.cat(begun), torch.cat(wanted))
