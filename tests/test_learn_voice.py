@@ -72,6 +72,18 @@ def test_what_is_learnt_by_is_what_is_spoken_with(tiny: Converter) -> None:
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-3, atol=1e-2)
 
 
+def test_a_model_that_was_loaded_in_inference_mode_learns_too(
+    shipped: Converter, low_voice: Audio
+) -> None:
+    clip = Audio(low_voice.waveform[:20_000], low_voice.sample_rate)
+    with torch.inference_mode():
+        learnt = load().voice(clip)
+    usual = shipped.voice(clip)
+    assert learnt.tuning and usual.tuning
+    for name, tensor in learnt.tuning.items():
+        torch.testing.assert_close(tensor, usual.tuning[name], rtol=0.05, atol=2e-3)
+
+
 def test_a_source_is_rebuilt_by_a_decoder_that_knows_no_other_voice(tiny: Converter) -> None:
     model = tiny.autoencoder
     twin = model.tuned(random_tuning(tiny, 0))

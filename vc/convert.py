@@ -596,6 +596,7 @@ class Converter:
         return torch.from_numpy(values)[None].to(self.device)
 
 
+@torch.inference_mode(False)  # of whoever calls: weights of that mode cannot learn a voice
 def load(
     checkpoint: str | os.PathLike[str] | None = None,
     device: str = "cpu",

@@ -107,6 +107,7 @@ def learn_voice(
     shares = np.array([lesson.log_mel.shape[-1] for lesson in lessons], float)
     shares /= shares.sum()
     with torch.inference_mode(False), torch.enable_grad():
+        embedding = embedding.clone()  # of a caller's inference mode, perhaps
         tuning = untuned(model.decoder, torch.Generator().manual_seed(0))
         learnt = [tensor.requires_grad_(True) for tensor in tuning.values()]
         optimizer = torch.optim.Adam(learnt, lr=_LEARNING_RATE, fused=True)

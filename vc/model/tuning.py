@@ -94,8 +94,8 @@ def tuned(decoder: Decoder, tuning: Tuning, factored: bool = False) -> Decoder:
     twin = with_weights(decoder, weights)  # has its own of all modules whose biases are tuned
     for layer, factors in low_rank.items():
         owner, _, name = layer.rpartition(".")
-        linear = twin.get_submodule(layer)
-        twin.get_submodule(owner)._modules[name] = _LowRankLinear(linear, *factors)
+        changed = _LowRankLinear(twin.get_submodule(layer), *factors)
+        twin.get_submodule(owner)._modules[name] = changed
     return twin
 
 
