@@ -60,6 +60,7 @@ def test_what_is_learnt_reaches_the_conversion(tiny: Converter, low_voice: Audio
 
 
 def test_what_is_learnt_by_is_what_is_spoken_with(tiny: Converter) -> None:
+    torch.manual_seed(0)
     decoder = tiny.autoencoder.decoder
     tuning = {k: v.requires_grad_(True) for k, v in random_tuning(tiny, 0).items()}
     begun, embedding = (

@@ -114,8 +114,16 @@ def result_key(task: Task, clips: dict[Path, str], model: str) -> str:
     given = task.settings
     settings = [str(given.pitch), given.sample_rate, given.vocoder]
     settings += [given.denoise, given.learn, given.loudness]
-    described = json.dumps([content, settings, task.output.suffix, model])
-    return hashlib.sha256(described.encode()).hexdigest()
+    return _key([content, settings, task.output.suffix, model])
+
+
+def voice_key(task: Task, clips: dict[Path, str]) -> str:
+    """Hash of everything that a task's voice depends on, but for the model."""
+    return _key([task.settings.learn, *(clips[clip] for clip in task.references)])
+
+
+def _key(described: object) -> str:
+    return hashlib.sha256(json.dumps(described).encode()).hexdigest()
 
 
 def hash_or_none(path: Path) -> str | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import hashlib
 import io
 import json
 import os
@@ -17,7 +16,15 @@ from pathlib import Path
 from typing import Literal
 
 from vc.batch.cluster import run_ray
-from vc.batch.ledger import LEDGER, Ledger, file_hash, hash_or_none, model_hash, result_key
+from vc.batch.ledger import (
+    LEDGER,
+    Ledger,
+    file_hash,
+    hash_or_none,
+    model_hash,
+    result_key,
+    voice_key,
+)
 from vc.batch.local import run_local
 from vc.batch.plan import find_voices, plan
 from vc.batch.tasks import Outcome, Settings, Status, Task, outcome_of
@@ -99,7 +106,7 @@ def run_batch(
     tasks = plan(sources, voices, output, settings, suffix)
     clips = {clip: file_hash(clip) for voice in voices.values() for clip in voice}
     shared = output / _VOICES
-    tasks = [replace(task, voice=_shared_voice(shared, task, clips)) for task in tasks]
+    tasks = [replace(task, voice=shared / f"{voice_key(task, clips)}.voice") for task in tasks]
     make_folder(output)
     report = BatchReport()
     with Ledger(output / LEDGER) as ledger, tqdm(total=len(tasks), disable=quiet) as bar:
@@ -178,12 +185,6 @@ def _refuse(task: Task, key: str, ledger: Ledger, overwrite: bool) -> Outcome | 
         return None
     reason = f"{task.output}: exists and is not this batch's work; use --overwrite"
     return outcome_of(task, "failed", reason)
-
-
-def _shared_voice(folder: Path, task: Task, clips: dict[Path, str]) -> Path:
-    """The file for a task's voice, by the content of its references."""
-    content = [task.settings.learn, *(clips[clip] for clip in task.references)]
-    return folder / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]}.voice"
 
 
 def _remove_scratch(output: Path, tasks: Sequence[Task]) -> None:

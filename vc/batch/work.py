@@ -41,13 +41,13 @@ def _voice(
     from vc.voice import load_voice, save_voice
 
     converter = _converter(checkpoint, vocoder)
+    if kept is None:
+        return converter.voice(list(references), learn=learn)
     with contextlib.suppress(VCError):  # not there yet, or damaged
-        if kept is not None:
-            return load_voice(kept, converter.model_sha256)
+        return load_voice(kept, converter.model_sha256)
     voice = converter.voice(list(references), learn=learn)
     with contextlib.suppress(VCError):  # others learn it by themselves
-        if kept is not None:
-            save_voice(kept, voice, converter.model_sha256)
+        save_voice(kept, voice, converter.model_sha256)
     return voice
 
 

@@ -82,10 +82,10 @@ def tuned(decoder: Decoder, tuning: Tuning, factored: bool = False) -> Decoder:
     """
     weights, low_rank = {}, {}
     for name, weight in tunable(decoder):
-        layer = name.removesuffix(".weight")
         if name in tuning:
             weights[name] = weight + tuning[name].to(weight)
             continue
+        layer = name.removesuffix(".weight")
         left, right = (tuning[name + end].to(weight) for end in (_LEFT, _RIGHT))
         if factored and isinstance(decoder.get_submodule(layer), nn.Linear):
             low_rank[layer] = left, right
