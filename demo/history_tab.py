@@ -28,7 +28,8 @@ class Entry(NamedTuple):
 def history_tab(studio: Studio, convert: ConvertTab) -> None:
     """Build the tab."""
     listing = gr.HTML(EMPTY, elem_id="history")
-    clear = gr.Button("Delete them now", visible=False, size="sm", elem_id="clear-history")
+    what = "Clear the list" if studio.visits.keep else "Delete them now"
+    clear = gr.Button(what, visible=False, size="sm", elem_id="clear-history")
     entries = gr.State([])
 
     def add(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,10 @@ from tests.conftest import make_voice
 from vc.adapt import adapt_voice
 from vc.audio import Audio, read_audio, write_audio
 from vc.cli import main
-from vc.convert import Converter
+from vc.convert import Converter, load
 from vc.errors import VoiceError
-from vc.voice import load_voice
+from vc.voice import Voice, load_voice
+from vc.voice_prior import PRIOR_FILE
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +64,32 @@ def test_little_speech_is_learnt_but_not_judged(tiny: Converter, clips: Path) ->
     voice = tiny.voice(sorted(clips.iterdir())[:2])
     assert result.voice.tuning is not None
     assert torch.equal(result.voice.speaker_embedding, voice.speaker_embedding)
+
+
+def test_little_speech_is_learnt_in_as_many_steps_as_were_asked_for(
+    tiny: Converter, clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int | None] = []
+
+    def learn(converter, voice: Voice, lessons, steps=None, progress=None) -> Voice:
+        asked.append(steps)
+        return replace(voice, tuning={})
+
+    monkeypatch.setattr(Converter, "learn", learn)
+    assert adapt_voice(tiny, sorted(clips.iterdir())[:2], steps=7).is_tuned
+    assert asked == [7]
+
+
+def test_a_model_that_cannot_learn_little_says_so(
+    tiny_checkpoint: Path, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(tiny_checkpoint, model, ignore=shutil.ignore_patterns(PRIOR_FILE))
+    little = [str(clip) for clip in sorted(clips.iterdir())[:2]]
+    assert not adapt_voice(load(model), [Path(clip) for clip in little]).is_tuned
+    arguments = ["adapt", *little, "-o", str(tmp_path / "her.voice"), "--checkpoint", str(model)]
+    assert main(arguments) == 0
+    assert "this model cannot learn" in capsys.readouterr().out
 
 
 def test_bad_clips_are_named_and_left_out(tiny: Converter, clips: Path, tmp_path: Path) -> None:

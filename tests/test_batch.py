@@ -24,6 +24,7 @@ import torch
 from tests.conftest import EXAMPLES, make_voice
 from vc.audio import Audio, read_audio, write_audio
 from vc.batch import LEDGER, REPORT, BatchReport, Settings, run_batch, work
+from vc.batch.ledger import model_hash
 from vc.batch.plan import plan
 from vc.cli import main
 from vc.convert import Converter
@@ -214,6 +215,55 @@ def test_a_source_outside_a_manifests_folder_keeps_its_name_only(
     tasks = plan([manifest], {"": (REFERENCE,)}, tmp_path / "out", settings)
     assert [task.name for task in tasks] == ["me.wav", "you.wav", "in/it.wav"]
     assert not any(task.problem for task in tasks)
+
+
+def test_no_result_takes_the_place_of_a_source_or_reference(
+    sources: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "mine"
+    shutil.copytree(sources, mine)
+    shutil.copy(mine / "day0" / "room" / "clip0.wav", mine / "r.wav")
+    monkeypatch.chdir(mine)
+    before = results(mine)
+    clip, manifest = Path("day0/room/clip0.wav"), tmp_path / "list.csv"
+    manifest.write_text(f"source,output\n{mine / clip},r.wav\n{mine / clip},free.wav\n")
+    for given, output, free in (
+        ([Path("day0"), Path("day1")], mine, 0),
+        ([clip, mine / "r.wav"], clip.parent, 1),
+        ([manifest], mine, 1),
+    ):
+        tasks = plan(given, {"": (mine / "r.wav",)}, output.resolve(), settings)
+        problems = [task.problem for task in tasks if task.problem]
+        assert len(problems) == len(tasks) - free
+        assert all("is a source or reference" in problem for problem in problems)
+    report = run(clip, mine / clip.parent, settings, overwrite=True)
+    (outcome,) = report.outcomes
+    assert outcome.status == "failed" and "--overwrite" not in outcome.reason
+    assert results(mine) == before
+
+
+def test_a_models_hash_is_of_all_that_a_conversion_reads(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, shipped = tmp_path / "model", tmp_path / "shipped"
+    for folder in (model, shipped):
+        shutil.copytree(tiny_checkpoint, folder)
+    monkeypatch.setattr("vc.config.SHIPPED", shipped)
+    shutil.rmtree(model / "vocoder")
+    seen = {model_hash(model)}
+    for changed in (
+        model / "autoencoder" / "config.json",
+        model / "denoiser" / "config.json",
+        model / "voices.safetensors",
+        shipped / "vocoder" / "config.json",  # stands in
+    ):
+        with changed.open("ab") as file:
+            file.write(b" ")
+        seen.add(model_hash(model))
+    assert len(seen) == 5
+    for other in (shipped / "denoiser" / "config.json", model / "autoencoder" / "log.jsonl"):
+        other.write_text("other")
+    assert model_hash(model) in seen
 
 
 def test_what_fails_is_told_with_its_source(

@@ -280,13 +280,52 @@ def test_a_part_never_takes_the_place_of_a_result(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["long.wav", "out.wav"]
 
 
+@pytest.mark.usefixtures("short_blocks")
+@pytest.mark.parametrize("had_result", [False, True])
+def test_a_part_is_kept_whenever_it_is_interrupted(
+    tiny: Converter,
+    high_voice: Audio,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    had_result: bool,
+) -> None:
+    source, output = tmp_path / "long.wav", tmp_path / "out.wav"
+    write_audio(source, long_voice(4.0))
+    if had_result:
+        output.write_bytes(b"a result")
+
+    def convert() -> vc.blockwise.FileConversion:
+        return convert_file(tiny, source, high_voice, output, keep_partial=True, learn=False)
+
+    with monkeypatch.context() as patch:  # in the middle of the first block that is written
+        write = _interrupted_after(soundfile.SoundFile.write, calls=1)
+        patch.setattr(soundfile.SoundFile, "write", write)
+        done = convert()
+    assert done.is_partial and done.path.name == ("out.partial.wav" if had_result else "out.wav")
+    assert read_audio(done.path).duration_s == done.duration_s == 1.0
+    assert not had_result or output.read_bytes() == b"a result"
+    measure, calls = vc.blockwise._LongConversion._gain, 0
+
+    def interrupted_once(*arguments) -> float:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise KeyboardInterrupt
+        return measure(*arguments)
+
+    monkeypatch.setattr(vc.blockwise._LongConversion, "_gain", interrupted_once)
+    done = convert()  # all of it was synthesised
+    assert not done.is_partial and done.path == output
+    assert read_audio(output).duration_s == 4.0
+
+
 def test_an_interrupt_before_the_first_sample_leaves_no_file(tmp_path: Path) -> None:
     def blocks():
         raise KeyboardInterrupt
         yield
 
     with pytest.raises(KeyboardInterrupt):
-        write_blocks(tmp_path / "out.wav", blocks(), 16_000, keep_partial=True)
+        write_blocks(tmp_path / "out.wav", blocks(), 16_000, partial=tmp_path / "out.wav")
     assert list(tmp_path.iterdir()) == []
 
 

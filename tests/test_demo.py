@@ -21,6 +21,7 @@ from gradio_client.exceptions import AppError
 from demo.convert_tab import CONSENT
 from demo.figures import look
 from demo.known_voices import load_known_voices
+from demo.page import build_page
 from demo.settings import DemoSettings
 from demo.studio import Studio
 from demo.visits import FORGOTTEN_AFTER_S, Visits, safe_name
@@ -389,6 +390,17 @@ def test_uploads_are_kept_only_where_the_server_was_told_to(
         ]
         assert "keeps what you upload" in about[0]["props"]["value"]
         client.close()
+
+
+@pytest.mark.parametrize(
+    ("kept", "name"), [(None, "Delete them now"), (Path("kept"), "Clear the list")]
+)
+def test_a_list_of_what_is_kept_is_cleared_and_nothing_more_is_promised(
+    tiny: Converter, tmp_path: Path, kept: Path | None, name: str
+) -> None:
+    page = build_page(Studio(tiny, DemoSettings(keep_uploads=kept), tmp_path))
+    buttons = [b for b in page.blocks.values() if getattr(b, "elem_id", None) == "clear-history"]
+    assert [button.value for button in buttons] == [name]
 
 
 def test_a_visit_never_deletes_what_lies_elsewhere(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,29 @@ def test_a_map_shows_clips_and_kept_voices(
     assert run("map", clips, "-o", output, "--checkpoint", tiny_checkpoint) == 0
     assert "7 voices of 4 groups" in capsys.readouterr().out
     assert output.read_text(encoding="utf-8").count("</svg>") == 1
+
+
+def test_a_map_learns_no_voice(
+    clips: Path, tmp_path: Path, tiny_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Converter, "learn", None)
+    options = ["--checkpoint", tiny_checkpoint, "--quiet"]
+    assert run("map", clips, "-o", tmp_path / "map.svg", *options) == 0
+
+
+def test_names_that_are_not_text_are_the_same_in_every_table(
+    clips: Path, tmp_path: Path, tiny_checkpoint: Path
+) -> None:
+    clip = clips / os.fsdecode(b"caf\xe9.wav")  # Latin-1, from an old disk
+    (clips / "voice0" / "0.wav").rename(clip)
+    options = ["--checkpoint", tiny_checkpoint, "--quiet"]
+    for suffix in (".npz", ".safetensors", ".csv"):
+        assert run("embed", clip, "-o", tmp_path / f"table{suffix}", *options) == 0
+    with np.load(tmp_path / "table.npz", allow_pickle=False) as table:
+        assert table["clip"].tolist() == [str(clip)]
+    with safe_open(tmp_path / "table.safetensors", "np") as file:
+        assert json.loads(file.metadata()["clip"]) == [str(clip)]
+    assert os.fsencode(clip) in (tmp_path / "table.csv").read_bytes()
 
 
 def test_a_map_without_its_packages_says_what_to_install(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from scipy.signal import butter, sosfiltfilt
 
 from tests.conftest import EXAMPLES
 from vc.audio import Waveform, read_audio, write_audio
+from vc.checkpoint import inspect_checkpoint
 from vc.cli import main
-from vc.errors import DataError
+from vc.config import SHIPPED
+from vc.errors import CheckpointError, DataError
+from vc.evaluation.copy_synthesis import COPY_MEASURES, CopyScore, evaluate_copies
 from vc.evaluation.judges import (
     error_rate,
     f0_correlation,
@@ -23,7 +27,7 @@ from vc.evaluation.judges import (
 )
 from vc.evaluation.report import pick_shown
 from vc.evaluation.results import Results, compare, read_results, write_results
-from vc.evaluation.run import evaluate
+from vc.evaluation.run import _Job, evaluate
 from vc.evaluation.score import MEASURES, Pair, PairScore, load_clip, read_pairs, summarize
 from vc.evaluation.verification import equal_error_rate, other_recordings
 
@@ -156,6 +160,7 @@ def test_copy_measures_know_a_good_copy_from_a_bad_one() -> None:
     assert perceptual_quality(original, good) > perceptual_quality(original, bad)
     assert short_time_intelligibility(original, original) == pytest.approx(1, abs=1e-3)
     assert short_time_intelligibility(original, bad) < 0.99
+    assert np.isnan(perceptual_quality(original[8_000:11_200], good[8_000:11_200]))  # too short
 
 
 def test_mel_cepstral_distortion_is_in_decibels_of_the_spectrum() -> None:
@@ -202,6 +207,15 @@ def test_pairs_whose_clips_would_have_one_name_are_refused(table: Path) -> None:
     table.write_text("set\tsource\treference\nx\t1/a.wav\tb.wav\nx\t2/a.wav\tb.wav\n")
     with pytest.raises(DataError, match="x--a--b"):
         read_pairs(table, table.parent)
+
+
+@pytest.mark.parametrize("name", ["../../out", "en/male", "en\\male", "a\x07b", "a\u0085b"])
+def test_a_set_that_cannot_be_part_of_a_file_name_is_refused(table: Path, name: str) -> None:
+    rows = f"set\tsource\treference\nx\ta.wav\tb.wav\n{name}\ta.wav\tb.wav\n"
+    table.write_text(rows, encoding="utf-8")
+    with pytest.raises(DataError, match=r"pairs\.tsv, line 3: set .* leave out slashes") as refused:
+        read_pairs(table, table.parent)
+    assert len(str(refused.value).splitlines()) == 1
 
 
 def test_a_missing_converted_clip_is_named(table: Path, tmp_path: Path) -> None:
@@ -263,6 +277,76 @@ def test_a_models_clips_get_the_same_scores_as_a_folder(
     assert set(first.system) == {"name", "autoencoder", "vocoder", "vc"}
     again = evaluate(table, EXAMPLES, converted_folder=output)
     assert again.scores == first.scores
+
+
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the pairs that are scored from now on."""
+    names: list[str] = []
+
+    def score(job: _Job) -> PairScore:
+        names.append(job.pair.name)
+        (job.clips / f"{job.pair.name}.wav").touch()
+        return _score(0.5, job.pair.name, job.pair.group)
+
+    monkeypatch.setattr("vc.evaluation.run._score", score)
+    return names
+
+
+def test_another_model_is_scored_again(
+    table: Path, tmp_path: Path, tiny_checkpoint: Path, scored: list[str]
+) -> None:
+    model, output = tmp_path / "model", tmp_path / "out"
+    shutil.copytree(tiny_checkpoint, model)
+    for times, changed in enumerate(("voices.safetensors", "denoiser/config.json"), 2):
+        evaluate(table, EXAMPLES, model, output, shown=0)
+        with (model / changed).open("ab") as file:
+            file.write(b" ")
+        for _ in range(2):
+            evaluate(table, EXAMPLES, model, output, shown=0)
+            assert len(scored) == times
+
+
+def test_a_look_at_some_pairs_keeps_the_scores_of_the_others(
+    table: Path, tmp_path: Path, tiny_checkpoint: Path, scored: list[str]
+) -> None:
+    row = table.read_text().splitlines()[1].removeprefix("toy")
+    table.write_text(table.read_text() + f"second{row}\nthird{row}\n")
+    model, output = tmp_path / "model", tmp_path / "out"
+    shutil.copytree(tiny_checkpoint, model)
+    for every in (1, 2, 1):
+        evaluate(table, EXAMPLES, tiny_checkpoint, output, every=every, workers=1, shown=0)
+    assert len(scored) == 3
+    (model / "voices.safetensors").unlink()
+    evaluate(table, EXAMPLES, model, output, every=2, workers=1, shown=0)
+    assert len(scored) == 5
+    evaluate(table, EXAMPLES, tiny_checkpoint, output, workers=1, shown=0)
+    # not the one whose clip is still this model's
+    assert [name.split("--")[0] for name in scored[5:]] == ["toy", "third"]
+
+
+def test_a_model_without_a_vocoder_is_scored_with_the_shipped_one(
+    table: Path,
+    tmp_path: Path,
+    tiny_checkpoint: Path,
+    scored: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, shipped = tmp_path / "model", inspect_checkpoint(SHIPPED / "vocoder").sha256
+    shutil.copytree(tiny_checkpoint / "autoencoder", model / "autoencoder")
+    assert evaluate(table, EXAMPLES, model).system["vocoder"] == shipped
+    copied = CopyScore(name="source", **dict.fromkeys(COPY_MEASURES, 0.5) | {"pesq": float("nan")})
+    monkeypatch.setattr("vc.evaluation.copy_synthesis._score", lambda job: copied)
+    assert "pesq" not in evaluate_copies(table, EXAMPLES, model, tmp_path)
+    stored = json.loads((tmp_path / "copies.json").read_text())
+    assert stored["system"]["vocoder"] == shipped
+    assert stored["clips"] == [
+        {"name": "source"} | dict.fromkeys(COPY_MEASURES, 0.5) | {"pesq": None}
+    ]
+    monkeypatch.setattr("vc.evaluation.copy_synthesis._score", None)
+    (model / "vocoder").mkdir()
+    with pytest.raises(CheckpointError, match="no checkpoint there"):  # before the work
+        evaluate_copies(table, EXAMPLES, model)
 
 
 def test_copying(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,6 +15,7 @@ from tests.conftest import make_voice
 from vc.audio import Audio, read_audio, write_audio
 from vc.cli import main
 from vc.convert import Converter
+from vc.errors import VCError
 from vc.export import export_onnx
 from vc.exportable import ExportableDecoder
 from vc.pitch import estimate_f0
@@ -168,6 +171,48 @@ def test_a_wrong_place_or_format_is_refused(
     assert [file.name for file in (tmp_path / "folder").iterdir()] == ["file"]
     with pytest.raises(SystemExit):
         main(["export", "-o", str(exported), "--format", "tflite"])
+
+
+def test_only_what_an_export_wrote_is_replaced(
+    tiny: Converter, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vc.export.torch.onnx.export", lambda *_, **__: _Nothing())
+    for name, text in (("mine.txt", "mine"), ("export.json", '{"name": "mine"}')):
+        folder = tmp_path / name
+        shutil.copytree(exported, folder)
+        (folder / name).write_text(text)
+        with pytest.raises(VCError, match="holds something other than an export"):
+            export_onnx(tiny, folder)
+        assert (folder / name).read_text() == text
+    (folder / "export.json").write_bytes((exported / "export.json").read_bytes())
+    (tmp_path / "link").symlink_to(folder)
+    export_onnx(tiny, tmp_path / "link")
+    assert [file.name for file in folder.iterdir()] == ["export.json"]
+    monkeypatch.chdir(folder)
+    with pytest.raises(VCError, match="is the folder that you are in"):
+        export_onnx(tiny, ".")
+    assert len(list(tmp_path.iterdir())) == 3  # nothing is left beside them
+
+
+def test_an_earlier_export_stays_until_the_new_one_is_there(
+    tiny: Converter, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vc.export.torch.onnx.export", lambda *_, **__: _Nothing())
+    folder = tmp_path / "graphs"
+    shutil.copytree(exported, folder)
+    rename = os.rename
+
+    def full(path: Path, target: Path) -> None:
+        if path.name.endswith(".new"):
+            raise OSError(28, "No space left on device")
+        rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", full)
+    monkeypatch.setattr("vc.export.os.replace", full)
+    with pytest.raises(VCError, match="No space left"):
+        export_onnx(tiny, folder)
+    assert {f.name for f in folder.iterdir()} == {f.name for f in exported.iterdir()}
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_a_missing_package_is_named(

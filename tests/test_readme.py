@@ -27,6 +27,16 @@ def test_commands_in_the_readme_exist() -> None:
         assert re.search(rf"^{target}:", makefile, flags=re.MULTILINE), target
 
 
+def test_the_length_of_the_numpy_example_is_as_told() -> None:
+    folder = ROOT / "recipes" / "onnx"
+    example = (folder / "convert.py").read_text(encoding="utf-8")
+    code = re.sub(r'""".*?"""', "", example, flags=re.DOTALL)
+    lines = len(re.findall(r"^(?!import |from )\s*\S", code, flags=re.MULTILINE))
+    for text in (README, (folder / "README.md").read_text(encoding="utf-8")):
+        (told,) = re.findall(r"in some (\d+) lines of NumPy", text)
+        assert abs(int(told) - lines) <= 5
+
+
 def test_files_that_the_readme_points_to_exist() -> None:
     for link in re.findall(r"\]\((?!http)([^)#]+)\)", README):
         assert (ROOT / link).exists(), link

@@ -226,6 +226,9 @@ def test_models_and_rates_that_cannot_be_streamed_are_refused(
         Stream(tiny, REFERENCE)
     with pytest.raises(AudioError, match="44101 Hz cannot be streamed"):
         Stream(shipped, REFERENCE, sample_rate=44_101)
+    for rate in (0, -16_000):  # told of before a voice is learnt, or even looked for
+        with pytest.raises(AudioError, match=f"{rate} Hz cannot be streamed"):
+            Stream(shipped, "missing.wav", sample_rate=rate)
 
 
 def test_a_pitch_shift_is_heard(shipped: Converter, source: Audio, streamed: Audio) -> None:
@@ -406,3 +409,19 @@ def test_vc_live_from_file_to_file(
     assert "belong together" in capsys.readouterr().err
     assert main(["live"]) == 2
     assert "at least one reference" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["live", str(REFERENCE), "--sample-rate", "0"])
+    assert "use a rate from 4000 to 400000 Hz" in capsys.readouterr().err
+
+
+def test_vc_live_never_writes_over_a_clip_of_who_speaks(
+    tmp_path: Path, source: Audio, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoken, known = tmp_path / "spoken.wav", tmp_path / "me.wav"
+    write_audio(spoken, source)
+    write_audio(known, source)
+    before = known.read_bytes()
+    arguments = ["live", str(REFERENCE), "--quick", "--from-file", str(spoken)]
+    assert main([*arguments, "--source", str(known), "--to-file", str(known)]) == 2
+    assert "me.wav: is an input as well" in capsys.readouterr().err
+    assert known.read_bytes() == before

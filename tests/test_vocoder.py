@@ -11,6 +11,7 @@ from vc.config import FeatureConfig
 from vc.convert import Converter
 from vc.features import LogMel
 from vc.pitch import estimate_f0, interpolate_log_f0, pitch_range
+from vc.vocoder.correction import MelCorrection, Shares
 from vc.vocoder.excitation import pulse_train, upsample_log_f0
 from vc.vocoder.griffin_lim import griffin_lim
 from vc.vocoder.source_filter import SourceFilterVocoder
@@ -90,14 +91,56 @@ def test_decoded_mels_are_corrected_by_less_below_the_breath_and_by_more_above()
     config = replace(TINY_VOCODER, corrections=1, breath_from_hz=1000.0, **shares)
     vocoder = SourceFilterVocoder(config, FEATURES).eval()
     mel = torch.full((1, 80, 10), -5.0), torch.full((1, 10), 5.0), torch.ones(1, 10)
-    measured = vocoder.filters(*mel).trust
-    decoded = vocoder.filters(*mel, decoded=True).trust
-    trained = vocoder.train().filters(*mel, decoded=True).trust
+    measured = vocoder.filters(*mel).shares
+    decoded = vocoder.filters(*mel, decoded=True).shares
+    trained = vocoder.train().filters(*mel, decoded=True).shares
     assert measured is not None and decoded is not None and trained is not None
-    torch.testing.assert_close(trained, measured)
     low = 26  # bands of 80 that lie below 1 kHz
-    torch.testing.assert_close(decoded[:, :low], 0.5 * measured[:, :low])
-    torch.testing.assert_close(decoded[:, low:], 1.5 * measured[:, low:])
+    for mine, theirs, untouched in zip(decoded, measured, trained, strict=True):
+        torch.testing.assert_close(untouched, theirs)
+        torch.testing.assert_close(mine[:, :low], 0.5 * theirs[:, :low])
+        torch.testing.assert_close(mine[:, low:], 1.5 * theirs[:, low:])
+
+
+def test_a_rooms_rumble_is_heard_below_a_voice_too() -> None:
+    frames, low = 120, 3  # bands below 130 Hz, where a voice of 200 Hz has nothing
+    log_mel = torch.full((1, 80, frames), -4.0)
+    pitch = torch.full((1, frames), np.log(200.0)), torch.ones(1, frames)
+    noise = torch.randn(1, frames * 256, generator=torch.Generator().manual_seed(0))
+
+    def rumble(share: float) -> float:
+        config = replace(
+            TINY_VOCODER,
+            corrections=1,
+            breath_from_hz=1000.0,
+            correction_below=0.0,
+            rumble_hz=130.0,
+            correction_rumble=share,
+        )
+        torch.manual_seed(0)
+        vocoder = SourceFilterVocoder(config, FEATURES).eval()
+        assert vocoder.trust is not None
+        with torch.inference_mode():
+            vocoder.trust.bias.fill_(20.0)
+            waveform = vocoder(log_mel, *pitch, noise, decoded=True)
+        return float(LogMel(FEATURES)(waveform)[0, :low, 10 : frames - 10].mean())
+
+    assert rumble(0.0) < rumble(0.5) - 0.3 and rumble(0.5) < rumble(1.0) - 0.3
+    assert rumble(1.0) < float(log_mel[:, :low].mean())
+
+
+def test_what_is_given_back_slowly_keeps_still() -> None:
+    frames = 60
+    wanted = torch.zeros(1, 80, frames)
+    heard = wanted - 1 - 0.5 * (-1.0) ** torch.arange(frames)
+    correct = MelCorrection(FEATURES, bins=257, steps_per_frame=2)
+    nothing, all_of_it = torch.zeros_like(wanted), torch.ones_like(wanted)
+    slowly = correct(wanted, heard, Shares(nothing, all_of_it)).log()
+    torch.testing.assert_close(slowly, torch.ones_like(slowly), rtol=0, atol=0.05)
+    at_once = correct(wanted, heard, Shares(all_of_it, nothing)).log()
+    both = correct(wanted, heard, Shares(all_of_it, all_of_it)).log()
+    torch.testing.assert_close(at_once + slowly, both)
+    torch.testing.assert_close(both[..., ::2], (wanted - heard)[:, :1].expand(1, 257, frames))
 
 
 def test_correction_moves_what_is_heard_to_what_was_wanted_as_far_as_it_is_trusted() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +156,31 @@ def test_strength_goes_from_the_sources_voice_to_the_references(
     assert median(low_voice) + 0.1 < median(half) < median(high_voice) - 0.1
     with pytest.raises(VCError, match="between 0 and 1"):
         tiny.convert(low_voice, high_voice, strength=1.5)
+
+
+def test_a_name_that_is_not_text_comes_back_as_it_was(
+    tiny: Converter, tiny_checkpoint: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.voice")  # Latin-1, from an old disk
+    arguments = ["voice", str(REFERENCE), "--quick", "-o", str(path)]
+    assert main([*arguments, "--checkpoint", str(tiny_checkpoint)]) == 0
+    assert load_voice(path, tiny.model_sha256).name == path.stem
+
+
+def test_a_voice_never_takes_the_place_of_what_it_is_made_of(
+    tiny_checkpoint: Path, kept: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = kept.read_bytes()
+    (tmp_path / "link.voice").symlink_to(kept)
+    for arguments in (
+        ["voice", str(REFERENCE), str(kept)],
+        ["adapt", str(REFERENCE), str(kept)],
+        ["new-voice", "--like", str(kept)],
+        ["new-voice", "--like", str(tmp_path / "link.voice")],
+    ):
+        assert main([*arguments, "-o", str(kept), "--checkpoint", str(tiny_checkpoint)]) == 2
+        assert "me.voice: is an input as well" in capsys.readouterr().err
+    assert kept.read_bytes() == before
 
 
 def test_a_voice_is_kept_and_used_on_the_command_line(

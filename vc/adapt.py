@@ -77,17 +77,20 @@ def adapt_voice(
         raise VoiceError(left_out[0].reason if left_out else "no clip of the voice was given")
     total_s = sum(map(speech_s, heard))
     kept_s = sum(speech_s(audio) for audio in _without_held_out(heard))
-    if len(heard) < _HELD_OUT or kept_s < MIN_TUNING_S:
-        voice = converter.voice(heard, name, progress=progress)
-        progress(1.0)
-        return Adaptation(voice, True, None, None, len(heard), total_s, left_out)
     others, clips, lessons = converter.other_voices(), [], []
     for number, audio in enumerate(heard, 1):
         clips.append(converter.hear(audio))
         lessons.append(converter.lesson(clips[-1], others))
         progress(_LISTENING * number / len(heard))
-    average = converter.voice_of(_without_held_out(clips))
     learning = share_of(progress, _LISTENING, 1)
+    if len(heard) < _HELD_OUT or kept_s < MIN_TUNING_S:
+        voice = converter.voice_of(clips, name)
+        if others:  # as in `Converter.voice`
+            voice = converter.learn(voice, lessons, steps, learning)
+        is_tuned = voice.tuning is not None
+        progress(1.0)
+        return Adaptation(voice, is_tuned, None, None, len(heard), total_s, left_out)
+    average = converter.voice_of(_without_held_out(clips))
     learnt = converter.learn(average, _without_held_out(lessons), steps, learning)
     held_out = lessons[_HELD_OUT - 1 :: _HELD_OUT]
     errors = [_error_db(converter.autoencoder, held_out, voice) for voice in (average, learnt)]

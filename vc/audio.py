@@ -310,9 +310,9 @@ def write_blocks(
     blocks: Iterable[Waveform],
     sample_rate: int,
     comment: str = "",
-    keep_partial: bool = False,
+    partial: Path | None = None,
     samples: int = 0,
-) -> None:
+) -> int:
     """Write consecutive blocks as one file, which appears under its name when it is whole.
 
     Args:
@@ -320,43 +320,54 @@ def write_blocks(
         blocks: waveforms `(samples,)` within full scale.
         sample_rate: in Hz, one that `writable_rate` accepts.
         comment: goes into the file's metadata.
-        keep_partial: on Ctrl-C, end the file where it is instead of dropping it; without a sample
-            there is none.
+        partial: on Ctrl-C, end the file where it is and give it this name instead of dropping it;
+            without a sample there is none.
         samples: how many will come, if known: a WAV beyond 4 GB needs another header (RF64).
+
+    Returns:
+        How many samples were written: all, unless it was interrupted and `partial` is set.
 
     Raises:
         AudioError: the folder cannot be written or the disk is full.
+        KeyboardInterrupt: interrupted; `path` is as it was before.
     """
     file_format, subtype = _FORMATS[path.suffix.lower()]
     if file_format == "WAV" and 2 * samples > _MAX_WAV_BYTES:
         file_format = "RF64"
-    interrupted, written = None, False
+    written, interrupted, is_kept = 0, None, False
     try:
-        with (
-            written_beside(path) as scratch,
-            _Sink(scratch) as sink,
-            soundfile.SoundFile(
-                sink, "w", sample_rate, channels=1, format=file_format, subtype=subtype
-            ) as file,
-        ):
-            if comment:  # libsndfile refuses an empty one
-                file.comment = comment
-            try:
-                for block in blocks:
-                    # libsndfile's Ogg writers overflow their stack on very long single writes
-                    for start in range(0, len(block), sample_rate):
-                        file.write(block[start : start + sample_rate])
-                        written = True
-            except KeyboardInterrupt as caught:
-                if not keep_partial or not written:
-                    raise
-                interrupted = caught
+        with written_beside(path) as scratch:
+            with (
+                _Sink(scratch) as sink,
+                soundfile.SoundFile(
+                    sink, "w", sample_rate, channels=1, format=file_format, subtype=subtype
+                ) as file,
+            ):
+                if comment:  # libsndfile refuses an empty one
+                    file.comment = comment
+                try:
+                    for block in blocks:
+                        # libsndfile's Ogg writers overflow their stack on very long single writes
+                        for start in range(0, len(block), sample_rate):
+                            piece = block[start : start + sample_rate]
+                            file.write(piece)
+                            written += len(piece)
+                except KeyboardInterrupt as caught:
+                    if partial is None or not written:
+                        raise
+                    interrupted = caught
+            if partial is not None and interrupted is not None:
+                os.replace(scratch, partial)
+                is_kept = True
+                raise interrupted
+    except KeyboardInterrupt:
+        if not is_kept:
+            raise
     except OSError as error:
         raise AudioError(f"{path}: cannot be written ({error.strerror})") from error
     except RuntimeError as error:  # libsndfile's own kind too
         raise AudioError(f"{path}: writing failed ({error}); is the disk full?") from error
-    if interrupted is not None:
-        raise interrupted
+    return written
 
 
 class _Sink:

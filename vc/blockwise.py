@@ -151,26 +151,36 @@ def convert_file(
         blocks = read_blocks(source, BLOCK_S)
         work.listen(blocks, f"source {source}", lambda r: writable_rate(output, sample_rate or r))
         work.denoise(everywhere=denoise)
+        level_db = wanted_level_db(work.level_db, voice.level_db, loudness)
         target = output
         try:
             work.synthesize(voice, pitch)
         except KeyboardInterrupt:
             if not keep_partial or not work.converted_samples:
                 raise
-            if target.exists():
-                target = target.with_name(f"{target.stem}.partial{target.suffix}")
-        keep_partial &= not target.exists()
-        level_db = wanted_level_db(work.level_db, voice.level_db, loudness)
-        made = _Counter(work.result(level_db, PEAK_LIMIT))
+            target = _place_of_part(output)
         try:
-            write_blocks(target, made, work.rate, COMMENT, keep_partial, work.result_samples)
+            made = work.result(level_db, PEAK_LIMIT)
         except KeyboardInterrupt:
-            if not keep_partial or not made.samples:
+            if not keep_partial:
                 raise
-        done = FileConversion(target, made.samples / work.rate, work.source_s, work.rate)
+            made = work.result(level_db, PEAK_LIMIT)  # unmeasured, nothing can be kept
+        part = _place_of_part(output) if keep_partial else None
+        samples = work.result_samples
+        written = write_blocks(target, made, work.rate, COMMENT, part, samples)
+        if part is not None and written < samples:
+            target = part
+        done = FileConversion(target, written / work.rate, work.source_s, work.rate)
         if not done.is_partial:
             progress(1.0)
         return done
+
+
+def _place_of_part(output: Path) -> Path:
+    """Where a part of the result is kept: never in the place of a result."""
+    if not output.exists():
+        return output
+    return output.with_name(f"{output.stem}.partial{output.suffix}")
 
 
 def convert_waveform(
@@ -195,19 +205,6 @@ def convert_waveform(
             done += len(block)
     progress(1.0)
     return Audio(converted, sample_rate)
-
-
-class _Counter:
-    """Passes blocks on and counts their samples."""
-
-    def __init__(self, blocks: Iterable[Waveform]) -> None:
-        self.blocks = blocks
-        self.samples = 0
-
-    def __iter__(self) -> Iterator[Waveform]:
-        for block in self.blocks:
-            yield block
-            self.samples += len(block)
 
 
 class _Extent:

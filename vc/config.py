@@ -25,6 +25,11 @@ T = TypeVar("T")
 _MOST_BASES = 20  # of a recipe, one upon the other
 
 
+def model_part(folder: Path, part: str) -> Path:
+    """A model's own vocoder or denoiser; without one, as a new autoencoder may be, the shipped."""
+    return (folder if (folder / part).is_dir() else SHIPPED) / part
+
+
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ConfigError(message)
@@ -229,6 +234,9 @@ class VocoderConfig:
     breath_from_hz: float = 0.0
     correction_below: float = 1.0
     correction_above: float = 1.0
+    # below this there is no voice but a room's rumble, of which so much is given back, slowly
+    rumble_hz: float = 0.0
+    correction_rumble: float = 1.0
 
     def __post_init__(self) -> None:
         _require_sizes(self, "vocoder", _WIDEST, "width")
@@ -241,7 +249,8 @@ class VocoderConfig:
         _require(self.n_fft % 2 == 0, "vocoder: n_fft must be even")
         for name in ("clarity_hz", "clarity_noise_db", "clarity_pulse_db", "breath_from_hz"):
             _require(abs(getattr(self, name)) <= 1e6, f"vocoder: {name} is out of range")
-        for name in ("correction_below", "correction_above"):
+        _require(0 <= self.rumble_hz <= 1e6, "vocoder: rumble_hz is out of range")
+        for name in ("correction_below", "correction_above", "correction_rumble"):
             _require(0 <= getattr(self, name) <= 4, f"vocoder: {name} must be from 0 to 4")
         _require(
             self.hop_length % self.filter_hop == 0,

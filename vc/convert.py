@@ -37,7 +37,7 @@ from vc.audio import (
 )
 from vc.checkpoint import load_autoencoder, load_denoiser, load_vocoder, weights_sha256
 from vc.clip_check import NO_SPEECH_KINDS, NOT_SPEECH, STRANGE, Problem, check_clip
-from vc.config import SHIPPED
+from vc.config import SHIPPED, model_part
 from vc.denoise import REFERENCE_EXPONENT, clean_blocks
 from vc.errors import AudioError, CheckpointError, VCError, VoiceError
 from vc.features import LogMel
@@ -619,8 +619,8 @@ def load(
     autoencoder = load_autoencoder(folder / "autoencoder").to(device)
     neural = None
     if vocoder == "neural":
-        neural = load_vocoder(_own_or_shipped(folder, "vocoder")).to(device)
-    denoiser = load_denoiser(_own_or_shipped(folder, "denoiser")).to(device)
+        neural = load_vocoder(model_part(folder, "vocoder")).to(device)
+    denoiser = load_denoiser(model_part(folder, "denoiser")).to(device)
     # a model of other features does without the shipped denoiser; its own must fit
     fits = denoiser.features == autoencoder.features or (folder / "denoiser").is_dir()
     return Converter(autoencoder, neural, denoiser if fits else None, folder)
@@ -666,11 +666,6 @@ def _first_speech(clip: Iterable[Audio]) -> Audio:
             continue
         break
     return piece
-
-
-def _own_or_shipped(folder: Path, part: str) -> Path:
-    """A model's own vocoder or denoiser; a newly trained autoencoder may go without."""
-    return (folder if (folder / part).is_dir() else SHIPPED) / part
 
 
 def _name(clip: Clip, role: str) -> str:

@@ -134,7 +134,7 @@ def write_table(path: Path, table: dict[str, Array], model_sha256: str) -> None:
         write_bytes(path, data.getvalue())
     elif suffix == ".safetensors":
         arrays = {k: np.ascontiguousarray(v) for k, v in table.items() if k != "clip"}
-        names = json.dumps(table["clip"].tolist(), ensure_ascii=False)
+        names = json.dumps(table["clip"].tolist())
         write_bytes(path, save(arrays, {"model": model_sha256, "clip": names}))
     else:
         write_bytes(path, _csv(table).encode("utf-8", "surrogateescape"))

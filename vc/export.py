@@ -14,7 +14,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -35,12 +35,22 @@ from vc.exportable import (
     ExportableTemporalEnvelope,
     ExportableVocoder,
 )
+from vc.json_text import parse_json
 from vc.model.details import MIN_FRAMES
 from vc.safe_write import check_parent
 
 FORMAT_VERSION = 1
 DESCRIPTION_FILE = "export.json"
 
+_FILES = {  # all that an export writes
+    DESCRIPTION_FILE,
+    "content_encoder.onnx",
+    "decoder.onnx",
+    "features.onnx",
+    "speaker_encoder.onnx",
+    "temporal_envelope.onnx",
+    "vocoder.onnx",
+}
 _BATCH, _FRAMES = 2, 101  # of the clips that are traced; odd, so that no stride seems to divide it
 
 
@@ -79,13 +89,13 @@ def export_onnx(
     """
     folder = Path(folder)
     check_exportable_to(folder)
-    beside = folder.with_name(f".{folder.name}.new")
+    place = Path(os.path.realpath(folder))
+    beside = place.with_name(f".{place.name}.new")
     try:
         shutil.rmtree(beside, ignore_errors=True)  # of an export that was killed
         beside.mkdir()
         _write_all(converter, beside, progress or (lambda share: None))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(beside, folder)
+        _replace(place, beside)
     except OSError as error:
         raise VCError(f"{folder}: cannot be written ({error.strerror})") from error
     finally:
@@ -104,8 +114,41 @@ def check_exportable_to(folder: Path) -> None:
     if folder.is_file():
         raise VCError(f"{folder}: is a file; name a folder")
     check_parent(folder)
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / DESCRIPTION_FILE).is_file():
+    if not folder.is_dir():
+        return
+    if folder.samefile("."):
+        raise VCError(f"{folder}: is the folder that you are in; name another folder")
+    if not _is_replaceable(folder):
         raise VCError(f"{folder}: holds something other than an export; name another folder")
+
+
+def _is_replaceable(folder: Path) -> bool:
+    """Whether a folder is empty, or holds an export and nothing else."""
+    try:
+        files = list(folder.iterdir())
+        if not files:
+            return True
+        if not all(file.name in _FILES and file.is_file() for file in files):
+            return False
+        description = parse_json((folder / DESCRIPTION_FILE).read_text("utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(description, dict) and {"format_version", "model"} <= description.keys()
+
+
+def _replace(folder: Path, beside: Path) -> None:
+    """Move an export to its place; an earlier one is kept until it is there."""
+    earlier = folder.with_name(f".{folder.name}.replaced")
+    try:
+        if folder.is_dir():
+            shutil.rmtree(earlier, ignore_errors=True)  # of an export that was killed
+            folder.rename(earlier)
+        beside.rename(folder)
+    except BaseException:
+        with suppress(OSError):
+            earlier.rename(folder)
+        raise
+    shutil.rmtree(earlier, ignore_errors=True)
 
 
 def _write_all(converter: Converter, folder: Path, progress: Progress) -> None:

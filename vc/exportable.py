@@ -225,7 +225,7 @@ class ExportableVocoder(nn.Module):
         waveform = self.transform.inverse(real, imaginary, samples)
         for _ in range(config.corrections):
             heard = self.log_mel(waveform)[..., : log_mel.shape[-1]]
-            gain = self.vocoder.correction(log_mel, heard, filters.trust)
+            gain = self.vocoder.correction(log_mel, heard, filters.shares)
             real, imaginary = real * gain, imaginary * gain
             waveform = self.transform.inverse(real, imaginary, samples)
         return waveform

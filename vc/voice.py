@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
@@ -145,7 +145,7 @@ def save_voice(path: str | os.PathLike[str], voice: Voice, model_sha256: str) ->
         "level_db": voice.level_db,
         "sha256": _hash(tensors),
     }
-    data = save(tensors, {_METADATA_KEY: json.dumps(description, ensure_ascii=False)})
+    data = save(tensors, {_METADATA_KEY: json.dumps(description)})
     write_bytes(path, data, VoiceError)
 
 
@@ -180,9 +180,10 @@ def load_voice(path: str | os.PathLike[str], model_sha256: str) -> Voice:
     if size > _MAX_BYTES:
         raise VoiceError(f"{path}: too large for a voice file; is it a model's weights?")
     try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-        tensors = load(path.read_bytes())
+        data = path.read_bytes()  # safe_open refuses names that are not text
+        tensors = load(data)
+        header = parse_json(data[8 : 8 + int.from_bytes(data[:8], "little")].decode())
+        metadata = header.get("__metadata__") or {}
     except (SafetensorError, OSError, KeyError, ValueError) as error:
         raise VoiceError(f"{path}: not a voice file, or damaged; save or copy it again") from error
     named = {name for name in tensors if not name.startswith(_TUNING)}

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from vc.batch.tasks import Task
-from vc.config import SHIPPED
+from vc.config import SHIPPED, model_part
 from vc.errors import CheckpointError, DataError
 from vc.json_text import parse_json
 
@@ -93,7 +93,7 @@ def file_hash(path: Path) -> str:
 
 
 def model_hash(checkpoint: Path | None) -> str:
-    """SHA-256 of all files of a model; of the shipped one if none is named.
+    """SHA-256 of all that a conversion reads of a model; of the shipped one if none is named.
 
     Raises:
         CheckpointError: there is no such folder.
@@ -101,7 +101,10 @@ def model_hash(checkpoint: Path | None) -> str:
     folder = checkpoint or SHIPPED
     if not folder.is_dir():
         raise CheckpointError(f"{folder}: no such checkpoint folder; check the name")
-    files = sorted(file for file in folder.glob("*/*") if file.is_file())
+    files = sorted(folder.glob("*.safetensors"))
+    parts = [folder / "autoencoder", *(model_part(folder, p) for p in ("vocoder", "denoiser"))]
+    for part in parts:
+        files += part.glob("config.json")  # holds the hash of its weights, which loading checks
     return hashlib.sha256("".join(file_hash(file) for file in files).encode()).hexdigest()
 
 

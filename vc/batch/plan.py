@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import replace
 from functools import cache
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -45,8 +46,10 @@ def plan(
     if not found:
         searched = ", ".join(str(source) for source in sources)
         raise DataError(f"{searched}: no audio files found; name clips, folders or a manifest")
+    inputs = {_identity(clip) for clip in chain((p.source for p in found), *voices.values())}
+    inputs.discard(None)
     tasks = [
-        _task(place.source, clips, output, PurePosixPath(folder) / name, settings)
+        _task(place.source, clips, output, PurePosixPath(folder) / name, settings, inputs)
         for place, name in zip(found, _names(found, suffix), strict=True)
         for folder, clips in voices.items()  # workers learn different ones, then, to begin with
     ]
@@ -96,7 +99,12 @@ def _folded(name: PurePosixPath) -> str:
 
 
 def _task(
-    source: Path, clips: tuple[Path, ...], output: Path, name: PurePosixPath, settings: Settings
+    source: Path,
+    clips: tuple[Path, ...],
+    output: Path,
+    name: PurePosixPath,
+    settings: Settings,
+    inputs: Set[tuple[int, int] | None],
 ) -> Task:
     target, problem = output / name, ""
     if name.is_absolute() or ".." in name.parts:
@@ -111,7 +119,18 @@ def _task(
         problem = f"output name {str(name)!r} is of a type that cannot be written"
     elif name.name.startswith("."):
         problem = f"output name {str(name)!r} is hidden"
+    elif _identity(target) in inputs:
+        problem = f"output name {str(name)!r} is a source or reference, too; name another folder"
     return Task(source.absolute(), clips, target, str(name), settings, problem)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """What all names of one file have in common; None if there is no file."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _why_impossible(path: Path) -> str:

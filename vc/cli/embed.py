@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -91,7 +92,8 @@ def _map(options: argparse.Namespace) -> int:
     if not groups:
         raise DataError(f"{options.folder}: no audio files in this folder; name another")
     converter = load(options.checkpoint, vocoder="griffin-lim")  # nothing is synthesised
-    heard = _each(list(groups), converter.voice, "listening", options.quiet)
+    listen = partial(converter.voice, learn=False)  # its embedding is all that is drawn
+    heard = _each(list(groups), listen, "listening", options.quiet)
     dims = converter.autoencoder.config.speaker_dim
     points = [Point(groups[f], v.speaker_embedding[:dims].numpy()) for f, v in heard]
     draw_map(options.output, points)

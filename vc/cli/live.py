@@ -13,6 +13,7 @@ from vc.cli.arguments import (
     add_quick,
     check_apart,
     pitch,
+    sample_rate,
     write_clip,
 )
 from vc.errors import VCError
@@ -33,7 +34,9 @@ def add_live(commands: Commands) -> None:
     live.add_argument("--pitch", type=pitch, default="match", help="as in vc convert")
     live.add_argument("--denoise", action="store_true", help=DENOISE)
     add_quick(live)
-    live.add_argument("--sample-rate", type=int, default=48_000, help="of the sound card (48000)")
+    live.add_argument(
+        "--sample-rate", type=sample_rate, default=48_000, help="of the sound card (48000)"
+    )
     live.add_argument("--microphone", type=_device, help="name or number; the system's own")
     live.add_argument("--loudspeaker", type=_device, help="name or number; the system's own")
     live.add_argument("--list", action="store_true", help="name the sound devices, and end")
@@ -106,7 +109,8 @@ def _from_file(options: argparse.Namespace) -> None:
     from vc.streaming.stream import stream_clip
 
     check_writable(options.to_file)
-    check_apart(options.to_file, [options.from_file, *options.references])
+    known = [] if options.source is None else [options.source]
+    check_apart(options.to_file, [options.from_file, *options.references, *known])
     audio = read_audio(options.from_file)
     stream = _stream(options, audio.sample_rate)
     write_clip(options.to_file, stream_clip(stream, audio), COMMENT)

@@ -12,6 +12,7 @@ from vc.cli.arguments import (
     add_quick,
     at_least,
     audio_files,
+    check_apart,
     progress_bar,
 )
 
@@ -35,6 +36,7 @@ def _voice(options: argparse.Namespace) -> None:
     from vc.voice import check_voice_name, save_voice
 
     check_voice_name(options.output)
+    check_apart(options.output, options.references)
     converter = load(options.checkpoint, vocoder="griffin-lim")  # a voice needs no vocoder
     name = options.name or options.output.stem
     with progress_bar("learning the voice", options.quiet) as show:
@@ -65,6 +67,7 @@ def _adapt(options: argparse.Namespace) -> None:
 
     check_voice_name(options.output)
     files = audio_files(options.clips)
+    check_apart(options.output, files)
     converter = load(options.checkpoint, vocoder="griffin-lim")  # a voice needs no vocoder
     with progress_bar("learning the voice", options.quiet) as show:
         name = options.name or options.output.stem
@@ -77,7 +80,8 @@ def _adapt(options: argparse.Namespace) -> None:
     print(f"{options.output}: the voice '{result.voice.name}'")
     heard = f"{result.clips} clips, {result.speech_s:.0f} s"
     if result.average_error_db is None or result.tuned_error_db is None:
-        print(f"{heard}: learnt; too little to say how well (5 clips, {MIN_TUNING_S:.0f} s)")
+        how = "learnt" if result.is_tuned else "listened to; this model cannot learn so little"
+        print(f"{heard}: {how}; too little to say how well (5 clips, {MIN_TUNING_S:.0f} s)")
         return
     kept = "kept what was learnt" if result.is_tuned else "kept nothing of what was learnt"
     print(
@@ -105,6 +109,7 @@ def _new_voice(options: argparse.Namespace) -> None:
     from vc.voice import check_voice_name, save_voice
 
     check_voice_name(options.output)
+    check_apart(options.output, options.like or [])
     converter = load(options.checkpoint, vocoder="griffin-lim")  # a voice needs no vocoder
     name = options.name or options.output.stem
     voice = converter.new_voice(options.seed, options.like, name)

@@ -25,7 +25,7 @@ from vc.audio import (
     write_audio,
 )
 from vc.checkpoint import inspect_checkpoint
-from vc.config import SHIPPED
+from vc.config import SHIPPED, model_part
 from vc.convert import COMMENT, Converter, load
 from vc.evaluation.bootstrap import Summary, summarize_values
 from vc.evaluation.judges import (
@@ -37,7 +37,7 @@ from vc.evaluation.judges import (
     perceptual_quality,
     short_time_intelligibility,
 )
-from vc.evaluation.results import format_summaries
+from vc.evaluation.results import as_row, format_summaries
 from vc.evaluation.run import run_all
 from vc.evaluation.score import load_clip, read_pairs
 from vc.pitch import estimate_f0, interpolate_log_f0
@@ -48,7 +48,7 @@ COPIES_FILE = "copies.json"
 
 @dataclass(frozen=True)
 class CopyScore:
-    """All measures of one copied clip."""
+    """All measures of one copied clip; nan where a measure does not apply."""
 
     name: str
     pesq: float  # wide band
@@ -88,8 +88,8 @@ def evaluate_copies(
         root: folder that the table's paths start from.
         checkpoint: model whose vocoder is meant; the shipped one if None.
         output: folder for the copies and `copies.json`: an object of `system` and `judges` as in
-            `scores.json`, `clips` (the fields of `CopyScore`) and `summary` (of each measure
-            `mean`, `low`, `high`, `count`); nothing is kept if None.
+            `scores.json`, `clips` (the fields of `CopyScore`, null where a measure does not apply)
+            and `summary` (of each measure `mean`, `low`, `high`, `count`); nothing is kept if None.
         every: take only each n-th pair.
         workers: processes; all cores by default.
 
@@ -99,7 +99,9 @@ def evaluate_copies(
     Raises:
         DataError: the table cannot be used.
         AudioError: a clip cannot be read, or holds no speech.
+        CheckpointError: the model's vocoder cannot be read.
     """
+    vocoder = inspect_checkpoint(model_part(checkpoint or SHIPPED, "vocoder"))
     clips = list(dict.fromkeys(pair.source for pair in read_pairs(table, root)[::every]))
     if output:
         output.mkdir(parents=True, exist_ok=True)
@@ -110,11 +112,10 @@ def evaluate_copies(
     scores = [score for _, score in run_all(_score, jobs, workers, "copying")]
     summaries = summarize_copies(scores)
     if output:
-        vocoder = inspect_checkpoint((checkpoint or SHIPPED) / "vocoder")
         content = {
             "system": {"name": "copy synthesis", "vocoder": vocoder.sha256},
             "judges": judge_versions(),
-            "clips": [asdict(score) for score in scores],
+            "clips": [as_row(score) for score in scores],
             "summary": {measure: asdict(s) for measure, s in summaries.items()},
         }
         write_text(output / COPIES_FILE, json.dumps(content, indent=1, allow_nan=False) + "\n")

@@ -176,13 +176,13 @@ def semitones_apart(f0: npt.NDArray[np.float64], other: npt.NDArray[np.float64])
 
 
 def perceptual_quality(original: Waveform, copied: Waveform) -> float:
-    """PESQ, wide band (ITU-T P.862.2), 1 to 4.6; nan where it finds no speech."""
+    """PESQ, wide band (ITU-T P.862.2), 1 to 4.6; nan without speech and for less than 0.25 s."""
     require("pesq")
-    from pesq import NoUtterancesError, pesq
+    from pesq import BufferTooShortError, NoUtterancesError, pesq
 
     try:
         return float(pesq(JUDGE_RATE, original, copied, "wb"))
-    except NoUtterancesError:
+    except (NoUtterancesError, BufferTooShortError):
         return float("nan")
 
 

@@ -97,14 +97,14 @@ def read_results(path: Path) -> Results:
         raise DataError(f"{path}: damaged ({error}); run `vc evaluate` again") from error
 
 
-def as_row(score: PairScore) -> dict[str, Any]:
-    """A plain object for JSON, in which nan is null."""
+def as_row(score: Any) -> dict[str, Any]:
+    """The dataclass of a score as a plain object for JSON, in which nan is null."""
     row = asdict(score)
     return {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()}
 
 
 def from_row(row: Mapping[str, Any]) -> PairScore:
-    """Back from `as_row`.
+    """Back from `as_row` of a `PairScore`.
 
     Raises:
         KeyError: a field is missing.

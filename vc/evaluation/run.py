@@ -20,8 +20,9 @@ from tqdm import tqdm
 
 import vc
 from vc.audio import AUDIO_SUFFIXES, write_audio
+from vc.batch.ledger import model_hash
 from vc.checkpoint import inspect_checkpoint
-from vc.config import SHIPPED
+from vc.config import SHIPPED, model_part
 from vc.convert import COMMENT, Converter, load
 from vc.errors import DataError, WorkerError
 from vc.evaluation.html import HTML_SUFFIXES
@@ -70,7 +71,7 @@ def evaluate(
     """Score a model, or a folder of clips that some system has already converted.
 
     With an output folder, what is scored is noted pair by pair: an interrupted evaluation goes on
-    where it was, and a finished one is not done again, as long as weights, clips, judges and the
+    where it was, and a finished one is not done again, as long as the model, clips, judges and the
     code of this package are the same.
 
     Args:
@@ -100,10 +101,11 @@ def evaluate(
         require("matplotlib")  # before the work, not after it
     pairs = read_pairs(table, root)[::every]
     system = _describe_system(checkpoint, converted_folder, name)
+    model = "" if converted_folder else model_hash(checkpoint)
     with _folder(output) as folder:
         clips = converted_folder or folder
         jobs = [
-            _Job(pair, checkpoint, converted_folder, folder, _key(pair, system, converted_folder))
+            _Job(pair, checkpoint, converted_folder, folder, _key(pair, model, converted_folder))
             for pair in pairs
         ]
         progress = folder / PROGRESS_FILE if output else None
@@ -134,13 +136,15 @@ def _folder(output: Path | None) -> Iterator[Path]:
 
 def _resume(jobs: Sequence[_Job], progress: Path | None, workers: int | None) -> list[PairScore]:
     """Score what the progress file does not hold yet, and note each pair as it is done."""
+    keys = {job.pair.name: job.key for job in jobs}
     done = _read_progress(progress) if progress else {}
-    done = {job.key: done[job.key] for job in jobs if job.key in done and _has_clip(job)}
+    # what is noted of other pairs stays: these may be a few of the table
+    done = {key: score for key, score in done.items() if keys.get(score.name, key) == key}
     if progress:  # drops what is out of date, and a last line that was cut short
         lines = [_progress_line(key, score) for key, score in done.items()]
         write_text(progress, "".join(lines))
-    missing = [job for job in jobs if job.key not in done]
-    for job, score in run_all(_score, missing, workers, "scoring", len(done)):
+    missing = [job for job in jobs if job.key not in done or not _has_clip(job)]
+    for job, score in run_all(_score, missing, workers, "scoring", len(jobs) - len(missing)):
         done[job.key] = score
         if progress:
             with progress.open("a", encoding="utf-8") as file:
@@ -241,12 +245,15 @@ def _describe_system(
     if converted_folder is not None:
         return {"name": name or converted_folder.resolve().name}
     folder = checkpoint or SHIPPED
-    parts = {part: inspect_checkpoint(folder / part).sha256 for part in ("autoencoder", "vocoder")}
+    parts = {
+        "autoencoder": inspect_checkpoint(folder / "autoencoder").sha256,
+        "vocoder": inspect_checkpoint(model_part(folder, "vocoder")).sha256,
+    }
     default = "vc, shipped" if checkpoint is None else folder.resolve().name
     return {"name": name or default, **parts, "vc": vc.__version__}
 
 
-def _key(pair: Pair, system: dict[str, str], converted_folder: Path | None) -> str:
+def _key(pair: Pair, model: str, converted_folder: Path | None) -> str:
     """Hash of everything that a pair's scores depend on."""
     files = [pair.source, *pair.references]
     if converted_folder is not None:
@@ -254,7 +261,7 @@ def _key(pair: Pair, system: dict[str, str], converted_folder: Path | None) -> s
     known = {
         "pair": [pair.name, pair.transcript, pair.english],
         "files": [_stamp(file) for file in files],
-        "weights": {part: value for part, value in system.items() if part != "name"},
+        "model": model,
         "judges": judge_versions(),
         "code": _code_hash(),
     }

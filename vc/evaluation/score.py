@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -28,6 +29,7 @@ from vc.evaluation.verification import other_recordings, summarize_trials
 from vc.layouts import read_table
 
 NOT_ENGLISH = frozenset({"cross-language", "others", "others-to-english"})  # sets, by source
+_NOT_IN_NAMES = re.compile(r"[/\\\x00-\x1f\x7f-\x9f]")
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,16 @@ def read_pairs(table: Path, root: Path) -> list[Pair]:
         root: folder that its paths start from.
 
     Raises:
-        DataError: the table cannot be read, is empty, lacks a column, or has two pairs whose
-            converted clips would have the same name.
+        DataError: the table cannot be read, is empty, lacks a column, has a set that cannot be
+            part of a file name, or two pairs whose converted clips would have the same name.
     """
+    rows = read_table(table, "\t", ("source", "reference"))
+    for number, row in enumerate(rows, 2):
+        if _NOT_IN_NAMES.search(row.get("set") or ""):
+            raise DataError(
+                f"{table}, line {number}: set {row['set']!r} cannot be part of a file name; "
+                "leave out slashes and control characters"
+            )
     pairs = [
         Pair(
             row.get("set") or "all",
@@ -113,7 +122,7 @@ def read_pairs(table: Path, root: Path) -> list[Pair]:
             row.get("transcript") or "",
             _is_english(row),
         )
-        for row in read_table(table, "\t", ("source", "reference"))
+        for row in rows
     ]
     if not pairs:
         raise DataError(f"{table}: no pairs in it")

@@ -28,12 +28,12 @@ class BlockResampler:
         to_rate: Hz.
 
     Raises:
-        AudioError: the rates have no common divisor of at least 25 Hz.
+        AudioError: the rates have no common divisor of at least 25 Hz, or one is below that.
     """
 
     def __init__(self, from_rate: int, to_rate: int) -> None:
         divisor = math.gcd(from_rate, to_rate)
-        if divisor < _SMALLEST_DIVISOR:
+        if min(divisor, from_rate, to_rate) < _SMALLEST_DIVISOR:
             raise AudioError(f"{from_rate} Hz cannot be streamed; use 16000, 44100 or 48000 Hz")
         self.from_rate, self.to_rate = from_rate, to_rate
         self._from, self._to = from_rate // divisor, to_rate // divisor

@@ -67,11 +67,11 @@ class Stream:
         denoise: bool = False,
         learn: bool = True,
     ) -> None:
-        voice = converter.voice(references, learn=learn)
         self.sample_rate = sample_rate
         rate = converter.features.sample_rate
         self._in = BlockResampler(sample_rate, rate)
         self._out = BlockResampler(rate, sample_rate)
+        voice = converter.voice(references, learn=learn)  # takes seconds
         moved = MovedPitch(voice.pitch, pitch, converter.features)
         self._conversion = _Conversion(converter, voice, moved, denoise)
         if source is not None:

@@ -4,10 +4,13 @@ A network's filters are right on average only, and the noise that goes through t
 ups and downs. Both are heard in the mel of what came out, and the mel that should have come out is
 known. This is analysis by synthesis (Bell et al. 1961, JASA 33, "Reduction of speech spectra by
 analysis-by-synthesis techniques"). True mels are to be met; decoded ones are smoother than speech
-can be, so the network says how far each band of a frame is to be trusted.
+can be, so the network says how far each band of a frame is to be trusted. And what lies below a
+voice is a room: it moves slowly, and so does its correction.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +19,16 @@ from torch.nn import functional
 from vc.config import FeatureConfig
 from vc.features import between_bands, mel_centres_hz
 
+RUMBLE_FRAMES = 25  # that a room is heard for, half of them before and half after
+
 _LARGEST = 2.0  # natural log: what is further off than 17 dB is not the filters' fault
+
+
+class Shares(NamedTuple):
+    """How much of what is missing in the mel is given back; above 1, more than that."""
+
+    at_once: Tensor  # frame by frame, `(batch, n_mels, frames)`
+    slowly: Tensor  # of its mean over `RUMBLE_FRAMES`, alike
 
 
 class MelCorrection(nn.Module):
@@ -37,17 +49,20 @@ class MelCorrection(nn.Module):
         self.register_buffer("centres", centres, persistent=False)  # Hz
         self.register_buffer("between_bands", between_bands(centres, hertz), persistent=False)
 
-    def forward(self, wanted: Tensor, heard: Tensor, trust: Tensor) -> Tensor:
+    def forward(self, wanted: Tensor, heard: Tensor, shares: Shares) -> Tensor:
         """Gains `(batch, bins, frames * steps_per_frame)`, 1 where nothing is to be changed.
 
         Args:
             wanted: log-mel `(batch, n_mels, frames)`.
             heard: that of what was synthesised, alike.
-            trust: share of what is missing that is given, alike; above 1, more than that.
+            shares: of what is missing.
         """
-        missing = wanted.float() - heard
-        missing = trust * missing.clamp(-_LARGEST, _LARGEST)
-        log_gain = self.get_buffer("between_bands") @ torch.cat([missing, missing[..., -1:]], -1)
+        missing = (wanted.float() - heard).clamp(-_LARGEST, _LARGEST)
+        steady = functional.avg_pool1d(
+            missing, RUMBLE_FRAMES, 1, RUMBLE_FRAMES // 2, count_include_pad=False
+        )
+        given = shares.at_once * (missing - steady) + shares.slowly * steady
+        log_gain = self.get_buffer("between_bands") @ torch.cat([given, given[..., -1:]], -1)
         columns = wanted.shape[-1] * self.steps_per_frame
         between_frames = functional.interpolate(
             log_gain, size=columns + 1, mode="linear", align_corners=True

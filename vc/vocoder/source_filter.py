@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from vc.config import FeatureConfig, VocoderConfig
 from vc.features import LogMel, mel_filterbank
 from vc.model.layers import ChannelNorm, ConvNeXtBlock
-from vc.vocoder.correction import MelCorrection
+from vc.vocoder.correction import RUMBLE_FRAMES, MelCorrection, Shares
 from vc.vocoder.excitation import pulse_train, upsample_log_f0
 
 _LOG_F0_CENTRE, _LOG_F0_SCALE = 5.0, 0.5  # 148 Hz and about nine semitones
@@ -33,7 +33,7 @@ class Filters(NamedTuple):
     pulse: Tensor  # log-magnitude for pulses, `(batch, bins, frames * steps_per_frame)`
     noise: Tensor  # for noise, alike
     phase: Tensor  # for pulses, in radians, alike
-    trust: Tensor | None  # in the mel, `(batch, n_mels, frames)`; for corrections only
+    shares: Shares | None  # that corrections give back; with corrections only
 
 
 class SourceFilterVocoder(nn.Module):
@@ -87,7 +87,8 @@ class SourceFilterVocoder(nn.Module):
         config = self.config
         spread = -(-config.n_fft // config.hop_length) + 1  # of the inverse transform
         heard = -(-self.features.n_fft // (2 * config.hop_length)) + 1
-        return spread + config.corrections * (heard + spread)
+        slow = RUMBLE_FRAMES // 2 if config.rumble_hz else 0
+        return spread + config.corrections * (heard + slow + spread)
 
     def filters(
         self, log_mel: Tensor, log_f0: Tensor, voiced: Tensor, decoded: bool = False
@@ -119,20 +120,28 @@ class SourceFilterVocoder(nn.Module):
             noise = noise + held * self._below(config.clarity_hz, config.clarity_noise_db)
         if decoded:
             noise = noise + held * self._below(config.breath_from_hz, _SILENT_DB)
-        trust = None
+        shares = None
         if self.trust is not None:
             trust = self.trust(x).float().sigmoid().transpose(1, 2)
+            shares = Shares(trust, trust)
             if decoded and not self.training:
-                trust = trust * self._correction_shares()
+                shares = self._shares_of_decoded(trust)
         return Filters(
-            pulse.clamp(max=_LOG_GAIN_LIMIT), noise.clamp(max=_LOG_GAIN_LIMIT), y[2], trust
+            pulse.clamp(max=_LOG_GAIN_LIMIT), noise.clamp(max=_LOG_GAIN_LIMIT), y[2], shares
         )
 
-    def _correction_shares(self) -> Tensor:
-        """How much of a correction decoded mels are given in each band, `(n_mels, 1)`."""
+    def _shares_of_decoded(self, trust: Tensor) -> Shares:
+        """How far the network's trust in a mel, `(batch, n_mels, frames)`, holds for decoded ones.
+
+        Pulses have nothing below F0, where a mel has what the room of the reference has. So that
+        is not heard in pauses alone, some of it is given back while somebody speaks.
+        """
         config = self.config
-        low = self.correction.get_buffer("centres")[:, None] < config.breath_from_hz
-        return torch.where(low, config.correction_below, config.correction_above)
+        centres = self.correction.get_buffer("centres")[:, None]
+        low = centres < config.breath_from_hz
+        at_once = trust * torch.where(low, config.correction_below, config.correction_above)
+        rumble = centres < config.rumble_hz
+        return Shares(at_once, torch.where(rumble, trust * config.correction_rumble, at_once))
 
     def _below(self, limit_hz: float, gain_db: float) -> Tensor:
         """A log-gain up to `limit_hz`, none above, `(bins, 1)`."""
@@ -186,7 +195,7 @@ class SourceFilterVocoder(nn.Module):
         waveform = self._istft(spectrum, samples)
         for _ in range(config.corrections):
             heard = self.log_mel(waveform)[..., : log_mel.shape[-1]]
-            spectrum = spectrum * self.correction(log_mel, heard, filters.trust)
+            spectrum = spectrum * self.correction(log_mel, heard, filters.shares)
             waveform = self._istft(spectrum, samples)
         return waveform
 
