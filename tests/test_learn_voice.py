@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from tests.conftest import make_voice
 from vc.adapt import _error_db
@@ -13,6 +14,7 @@ from vc.audio import Audio, write_audio
 from vc.cli import main
 from vc.convert import Converter, load
 from vc.errors import VoiceError
+from vc.learn_voice import Lesson, make_exercise
 from vc.model.autoencoder import Latent
 from vc.model.tuning import RANK, Tuning, mix_tunings, tunable, tuned, untuned
 from vc.voice import Voice, blend_voices, load_voice, save_voice
@@ -83,6 +85,27 @@ def test_a_model_that_was_loaded_in_inference_mode_learns_too(
     assert learnt.tuning and usual.tuning
     for name, tensor in learnt.tuning.items():
         torch.testing.assert_close(tensor, usual.tuning[name], rtol=0.05, atol=2e-3)
+
+
+def test_lessons_are_spoken_within_the_models_range(
+    tiny: Converter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoken = []
+    begin = tiny.autoencoder.decoder.begin
+
+    def listen(content: Tensor, embedding: Tensor, log_f0: Tensor, voiced: Tensor) -> Tensor:
+        spoken.append(log_f0.exp())
+        return begin(content, embedding, log_f0, voiced)
+
+    monkeypatch.setattr(tiny.autoencoder.decoder, "begin", listen)
+    config, frames = tiny.autoencoder.config, 40
+    glide = torch.linspace(70.0, 110.0, frames)  # Hz; 7 semitones lower most of it is below 60
+    content = torch.zeros(2, config.content_dim, frames // config.content_stride)
+    lesson = Lesson(content, torch.zeros(config.n_mels, frames), glide.log(), torch.ones(frames))
+    make_exercise(tiny.autoencoder, lesson, torch.zeros(1, config.embedding_dim))
+    own, _, lower = spoken
+    torch.testing.assert_close(own[0], glide)
+    assert lower.min() > tiny.features.f0_min and (lower.diff() > 0).all()  # no melody lies still
 
 
 def test_a_source_is_rebuilt_by_a_decoder_that_knows_no_other_voice(tiny: Converter) -> None:

@@ -14,7 +14,6 @@ pitch, which is another in half of the lessons, as the voice is to be heard at a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -29,7 +28,7 @@ from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.decoder import Decoder
 from vc.model.layers import smooth_bands
 from vc.model.tuning import Tuning, tuned, untuned
-from vc.pitch import interpolate_log_f0, moved_f0
+from vc.pitch import interpolate_log_f0, moved_f0, shift_semitones, within_range
 from vc.voice import Voice
 
 OTHERS = 8  # voices that each clip is also said in
@@ -142,8 +141,7 @@ def make_exercise(model: Autoencoder, lesson: Lesson, embedding: Tensor) -> Exer
         lesson: of any length.
         embedding: of the voice, `(1, embedding_dim)`.
     """
-    features, voiced = model.features, lesson.voiced[None]
-    lowest, highest = math.log(features.f0_min), math.log(features.f0_max)
+    voiced = lesson.voiced[None]
 
     def say(content: Tensor, log_f0: Tensor) -> tuple[Tensor, Tensor]:
         half = model.decoder.begin(content[None], embedding, log_f0, voiced)
@@ -156,9 +154,11 @@ def make_exercise(model: Autoencoder, lesson: Lesson, embedding: Tensor) -> Exer
         missing = functional.avg_pool1d(
             missing, _SMOOTHED_FRAMES, 1, _SMOOTHED_FRAMES // 2, count_include_pad=False
         )
-        shift = _SHIFTS[number % len(_SHIFTS)] * math.log(2) / 12
+        shift = _SHIFTS[number % len(_SHIFTS)]
         if shift:
-            half, said = say(content, (lesson.log_f0[None] + shift).clamp(lowest, highest))
+            f0 = shift_semitones(lesson.log_f0.exp().cpu().numpy(), shift)
+            log_f0 = np.log(within_range(f0, model.features))
+            half, said = say(content, torch.from_numpy(log_f0).to(half)[None])
         begun.append(half)
         wanted.append(said + missing)
     return Exercise(torch.cat(begun), torch.cat(wanted))

@@ -22,6 +22,7 @@ JUDGE_RATE = 16_000  # Hz, what every judge expects
 
 _F0_FLOOR, _F0_CEILING, _F0_STEP_S = 60.0, 600.0, 0.01
 _HARVEST_S = 4.0  # what Harvest hears of a clip: it takes half as long as the speech itself
+_NO_STOI = 1e-5  # what pystoi says of clips that are too short
 
 _MEL_BANDS, _MEL_CEPSTRA = 80, 24
 _PACKAGES = (
@@ -187,11 +188,14 @@ def perceptual_quality(original: Waveform, copied: Waveform) -> float:
 
 
 def short_time_intelligibility(original: Waveform, copied: Waveform) -> float:
-    """STOI (Taal et al. 2011), 0 to 1."""
+    """STOI (Taal et al. 2011), 0 to 1; nan where less than 0.4 s is speech."""
     require("pystoi")
     from pystoi import stoi
 
-    return float(stoi(original, copied, JUDGE_RATE))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # says so
+        intelligibility = float(stoi(original, copied, JUDGE_RATE))
+    return intelligibility if intelligibility > _NO_STOI else float("nan")
 
 
 def mel_cepstral_distortion(original: Waveform, copied: Waveform) -> float:
