@@ -54,8 +54,8 @@ def open_page(page: Page, url: str, started: float) -> float:
     return time.monotonic() - started
 
 
-def conversion_s(page: Page, source: Path, reference: Path) -> float:
-    """Seconds from the click to a result that can be played."""
+def conversion_s(page: Page, source: Path, reference: Path) -> tuple[float, float]:
+    """Seconds from the click to a result that can be played: in a new voice, and in it once more."""
     page.reload()
     page.wait_for_selector("#convert")
     page.set_input_files("#source input[type=file]", source)
@@ -63,9 +63,16 @@ def conversion_s(page: Page, source: Path, reference: Path) -> float:
     page.set_input_files("#references input[type=file]", reference)
     page.wait_for_selector("#references-status li")
     page.locator("#consent input").check()
+    return _clicked(page), _clicked(page)
+
+
+def _clicked(page: Page) -> float:
+    """Seconds from a click to another result than before."""
+    result = "[...document.querySelectorAll('#compare audio')].map(a => a.src).join()"
+    before = page.evaluate(result)
     started = time.monotonic()
     page.click("#convert")
-    page.wait_for_selector("#compare audio", state="attached")
+    page.wait_for_function(f"before => {result} && {result} !== before", arg=before)
     return time.monotonic() - started
 
 
@@ -85,8 +92,8 @@ def main() -> None:
         try:
             print(f"usable page after {open_page(page, f'http://127.0.0.1:{port}', started):.1f} s")
             for _ in range(5):
-                waited = conversion_s(page, options.source, options.reference)
-                print(f"converted {waited:.2f} s after the click", flush=True)
+                new, again = conversion_s(page, options.source, options.reference)
+                print(f"converted {new:.2f} s after the click, and {again:.2f} s once more")
         finally:
             browser.close()
             server.terminate()

@@ -95,7 +95,8 @@ def conversions(
     for condition, now in given.items():
         source, reference = (Audio(now[place], JUDGE_RATE) for place in PLACES)
         of_source = condition.place == "source"
-        voice = (converter if of_source or condition.denoised else without).voice(reference)
+        listener = converter if of_source or condition.denoised else without
+        voice = listener.voice(reference, learn=False)  # neither may do what the other cannot
         denoise = of_source and condition.denoised
         yield condition, converter.convert(source, voice, denoise=denoise).waveform
 
