@@ -55,7 +55,7 @@ def open_page(page: Page, url: str, started: float) -> float:
 
 
 def conversion_s(page: Page, source: Path, reference: Path) -> tuple[float, float]:
-    """Seconds from the click to a result that can be played: in a new voice, and in it once more."""
+    """Seconds from click to result: in a new voice, and in it once more."""
     page.reload()
     page.wait_for_selector("#convert")
     page.set_input_files("#source input[type=file]", source)

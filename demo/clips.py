@@ -14,7 +14,7 @@ from vc.audio import Audio, read_audio
 from vc.clip_check import Problem, check_clip
 from vc.convert import Converter, Reference
 from vc.errors import AudioError, VCError
-from vc.voice import is_voice_file, load_voice
+from vc.voice import is_voice_file
 
 Role = Literal["source", "reference"]
 MAX_REFERENCES = 20
@@ -48,7 +48,7 @@ class Clips:
     def read_reference(self, path: str | Path) -> Reference:
         """Read a clip, or a voice that was kept."""
         if is_voice_file(path):
-            return load_voice(path, self.converter.model_sha256)
+            return self.converter.read_voice(path)
         return self.read(path)
 
     def read_references(self, paths: list[str] | None) -> list[Reference]:
@@ -118,7 +118,7 @@ class Clips:
 
 
 def _status(items: str) -> str:
-    return f'<ul class="vc-status" role="status">{items}</ul>'
+    return f'<div role="status"><ul class="vc-status">{items}</ul></div>'
 
 
 def plain(error: VCError) -> str:

@@ -14,7 +14,8 @@
     slider.max = length;
     slider.value = clip.currentTime;
     slider.setAttribute("aria-valuetext", `${time(clip.currentTime)} of ${time(length)}`);
-    panel.querySelector("output").textContent = `${time(clip.currentTime)} / ${time(length)}`;
+    const times = panel.querySelector(".vc-transport span"); // the slider says it to screen readers
+    times.textContent = `${time(clip.currentTime)} / ${time(length)}`;
     const play = panel.querySelector(".vc-play");
     play.textContent = clip.paused ? "▶" : "❚❚";
     play.setAttribute("aria-label", clip.paused ? "Play" : "Pause");

@@ -45,5 +45,5 @@ def compare_panel(clips: dict[str, str | None]) -> str:
         '<div class="vc-transport">'
         '<button type="button" class="vc-play" aria-label="Play">▶</button>'
         '<input type="range" min="0" max="1" step="any" value="0" aria-label="Position">'
-        "<output>0:00</output></div></section>"
+        "<span>0:00</span></div></section>"
     )

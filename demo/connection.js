@@ -1,8 +1,16 @@
-// Say so when the server behind an open page was restarted: what was uploaded is gone then.
+// Say so when the server behind an open page was restarted: what was uploaded is gone then. And tell
+// the server that the page is still there, and when it no longer is: it deletes the clips then.
 (() => {
   let started = null; // which run of the server this page belongs to
 
+  // `vcVisit` is Gradio's name of this visit; the page sets it when it has it.
+  const tell = (method) => {
+    const options = { method, keepalive: true };
+    if (window.vcVisit) fetch(`visit/${window.vcVisit}`, options).catch(() => {});
+  };
+
   async function check() {
+    tell("POST");
     let now;
     try {
       const answer = await fetch("gradio_api/app_id");
@@ -27,6 +35,9 @@
   check();
   setInterval(check, 15_000);
   document.addEventListener("visibilitychange", check);
+  window.addEventListener("pagehide", (event) => {
+    if (!event.persisted) tell("DELETE"); // else the browser may come back to it
+  });
   document.addEventListener("click", (event) => {
     if (event.target.closest?.("button")) check();
   });

@@ -11,6 +11,7 @@ import gradio as gr
 from demo.compare import file_url
 from demo.convert_tab import EMPTY as NOT_COMPARED
 from demo.convert_tab import Conversion, ConvertTab
+from demo.look_tab import EMPTY as NOT_LOOKED_AT
 from demo.studio import Studio
 
 MOST = 20
@@ -25,8 +26,8 @@ class Entry(NamedTuple):
     references: str
 
 
-def history_tab(studio: Studio, convert: ConvertTab) -> None:
-    """Build the tab."""
+def history_tab(studio: Studio, convert: ConvertTab, pictures: gr.HTML) -> None:
+    """Build the tab; `pictures` are those of the Look tab."""
     listing = gr.HTML(EMPTY, elem_id="history")
     what = "Clear the list" if studio.visits.keep else "Delete them now"
     clear = gr.Button(what, visible=False, size="sm", elem_id="clear-history")
@@ -44,9 +45,10 @@ def history_tab(studio: Studio, convert: ConvertTab) -> None:
 
     def forget(
         entries: list[Entry], request: gr.Request
-    ) -> tuple[list[Entry], str, object, None, str]:
+    ) -> tuple[list[Entry], str, object, None, str, None, str]:
         studio.visits.remove(request.session_hash, [Path(entry.result) for entry in entries])
-        return [], EMPTY, gr.update(visible=False), None, NOT_COMPARED
+        hidden = gr.update(visible=False)
+        return [], EMPTY, hidden, None, NOT_COMPARED, None, NOT_LOOKED_AT
 
     quiet: dict[str, Any] = {"api_visibility": "private", "queue": False, "show_progress": "hidden"}
     convert.converted.success(
@@ -55,8 +57,8 @@ def history_tab(studio: Studio, convert: ConvertTab) -> None:
         [entries, listing, clear],
         **quiet,
     )
-    # what the Convert tab shows is among them
-    shown = [convert.result, convert.compare]
+    # what the Convert and Look tabs show is among them
+    shown = [convert.result, convert.compare, convert.conversion, pictures]
     clear.click(forget, entries, [entries, listing, clear, *shown], **quiet)
 
 

@@ -7,12 +7,14 @@ gives its place to the next; one that has lasted long enough ends, whether someb
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import torch
@@ -39,9 +41,9 @@ class _Place:
     """One visitor's stream."""
 
     visit: str
-    begun: float
-    fed: float
-    stream: Stream | None = None  # None: it is being made
+    stream: Stream | None = None  # None: its voice is being learnt
+    begun: float = 0.0  # when the stream was there
+    fed: float = 0.0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -51,11 +53,18 @@ class LiveStreams:
     Args:
         converter: of every stream.
         clock: seconds that only go forward.
+        slot: what a voice is learnt within; it waits until that may be.
     """
 
-    def __init__(self, converter: Converter, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        converter: Converter,
+        clock: Callable[[], float] = time.monotonic,
+        slot: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> None:
         self.converter = converter
         self.clock = clock
+        self.slot = slot
         self._places: dict[str, _Place] = {}
         self._lock = threading.Lock()
         self._workers = _single_threaded(MAX_STREAMS)
@@ -83,14 +92,17 @@ class LiveStreams:
             self._end(lambda place: self._is_over(place, now))
             if len(self._places) >= MAX_STREAMS:
                 raise VCError(BUSY)
-            place = self._places[ticket] = _Place(visit or "", now, now)
+            place = self._places[ticket] = _Place(visit or "")
         try:
-            place.stream = Stream(self.converter, references, pitch, sample_rate, denoise=denoise)
+            with self.slot():
+                voice = self.converter.voice(references)
+            stream = Stream(self.converter, voice, pitch, sample_rate, denoise=denoise)
         except BaseException:
             self.close(ticket)
             raise
-        place.fed = self.clock()
-        return ticket, place.stream.latency_s
+        place.begun = place.fed = self.clock()
+        place.stream = stream
+        return ticket, stream.latency_s
 
     def push(self, ticket: str, waveform: Waveform) -> Waveform:
         """Take a stream's next samples, `(samples,)`; give as many converted ones.
@@ -100,11 +112,11 @@ class LiveStreams:
         """
         with self._lock:
             place = self._places.get(ticket)
-            if place is not None and self.clock() - place.begun > LONGEST_S:
+            if place is None or place.stream is None:
+                raise VCError(ENDED)
+            if self.clock() - place.begun > LONGEST_S:
                 del self._places[ticket]
                 raise VCError(LASTED)
-        if place is None or place.stream is None:
-            raise VCError(ENDED)
         if len(waveform) > MAX_BLOCK_S * place.stream.sample_rate:
             raise VCError(f"A block may have {MAX_BLOCK_S:g} s.")
         with place.lock:  # blocks are converted one after the other
@@ -124,8 +136,9 @@ class LiveStreams:
     @staticmethod
     def _is_over(place: _Place, now: float) -> bool:
         """Left, or long enough; one whose voice is still being learnt is neither."""
-        left = place.stream is not None and now - place.fed > IDLE_S
-        return left or now - place.begun > LONGEST_S
+        if place.stream is None:
+            return False
+        return now - place.fed > IDLE_S or now - place.begun > LONGEST_S
 
     def _end(self, over: Callable[[_Place], bool]) -> None:
         for ticket in [ticket for ticket, place in self._places.items() if over(place)]:

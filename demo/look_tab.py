@@ -15,8 +15,8 @@ from vc.errors import VCError
 EMPTY = '<p class="vc-empty">Convert something first; its pictures appear here.</p>'
 
 
-def look_tab(studio: Studio, convert: ConvertTab) -> None:
-    """Build the tab."""
+def look_tab(studio: Studio, convert: ConvertTab) -> gr.HTML:
+    """Build the tab; return its pictures."""
     pictures = gr.HTML(EMPTY, elem_id="look")
 
     def draw(
@@ -48,3 +48,4 @@ def look_tab(studio: Studio, convert: ConvertTab) -> None:
         api_name="look",
         **one_at_a_time,
     )
+    return pictures

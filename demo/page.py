@@ -18,6 +18,7 @@ from demo.live_tab import live_tab
 from demo.look_tab import look_tab
 from demo.private_paths import PrivatePaths
 from demo.studio import Studio
+from demo.visit_route import visit_route
 from demo.visits import FORGOTTEN_AFTER_S, MAX_VISITS
 
 HERE = Path(__file__).parent
@@ -40,7 +41,7 @@ def build_page(studio: Studio) -> gr.Blocks:
             with gr.Tab("Live", id="live"):
                 live_tab(studio, convert)
             with gr.Tab("Look", id="look"):
-                look_tab(studio, convert)
+                pictures = look_tab(studio, convert)
             with gr.Tab("Blend & keep", id="blend"):
                 blend_tab(studio, convert, tabs)
             with gr.Tab("Batch", id="batch"):
@@ -48,15 +49,21 @@ def build_page(studio: Studio) -> gr.Blocks:
             with gr.Tab("Text & bytes", id="codes"):
                 codes_tab(studio, convert)
             with gr.Tab("History", id="history"):
-                history_tab(studio, convert)
+                history_tab(studio, convert, pictures)
         gr.HTML(_about_files(studio), elem_classes="vc-note", elem_id="about-files")
 
         def leave(request: gr.Request) -> None:
-            studio.streams.end(request.session_hash)
-            studio.visits.end(request.session_hash)
-            studio.converter.forget_voices()
+            studio.visits.lose(request.session_hash)
+
+        def session(request: gr.Request) -> str | None:
+            return request.session_hash
 
         page.unload(leave)
+        visit = gr.Textbox(visible="hidden")
+        begun = page.load(
+            session, None, visit, api_visibility="private", queue=False, show_progress="hidden"
+        )
+        begun.then(None, visit, None, js="(visit) => { window.vcVisit = visit; }")
     page.queue(max_size=QUEUE_LENGTH, default_concurrency_limit=4)
     return page
 
@@ -83,7 +90,7 @@ def launch_options(studio: Studio) -> dict[str, Any]:
         "quiet": True,
         "app_kwargs": {
             "middleware": [Middleware(PrivatePaths, folder=studio.folder)],
-            "routes": [live_route(studio.streams)],
+            "routes": [live_route(studio.streams), visit_route(studio.visits)],
         },
     }
     return options
@@ -137,7 +144,7 @@ def _about_files(studio: Studio) -> str:
         kept = (
             "Everything is computed on the machine that serves this page. What you upload, record "
             "and convert lies in a temporary folder there while the page is open; it is deleted "
-            "when you close or reload the page, and at the latest when the server ends. Only your "
-            "consent is remembered, in this browser."
+            "when you close or reload the page, or leave it asleep for some minutes, and at the "
+            "latest when the server ends. Only your consent is remembered, in this browser."
         )
     return f"<p>{kept} {limits} Results carry a note in their metadata that they are synthetic.</p>"

@@ -1,8 +1,11 @@
-"""Nothing that reaches the browser names a folder of the server.
+"""Nothing that reaches the browser names a folder of the server, and nothing else is fetched.
 
 Gradio tells the page where uploads and results lie, and the page tells it back: a temporary folder,
-or the one that `--keep-uploads` names. On the way out that folder is replaced by an alias, on the
+or a new one where `--keep-uploads` says. On the way out that folder is replaced by an alias, on the
 way in the alias by the folder.
+
+Where a program gives an address instead of an upload, Gradio would fetch it, however large it is
+and before anybody has consented. So such requests are refused.
 """
 
 from __future__ import annotations
@@ -14,7 +17,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from starlette.responses import JSONResponse
+
 ALIAS = "/files-of-this-visit"
+ADDRESS = "A clip must be a file, not an address: download it and give the file."
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -54,8 +60,12 @@ class PrivatePaths:
             "raw_path": self._inwards(scope.get("raw_path") or b"", self.quoted),
             "query_string": self._inwards(scope.get("query_string", b""), self.quoted),
         }
-        if _content_type(scope["headers"]) == "application/json":
-            receive = self._receiving(receive)
+        if _is_json(_content_type(scope["headers"])):
+            message = await self._whole(receive)
+            if _names_address(message.get("body", b"")):
+                await _refuse(ADDRESS)(scope, receive, send)
+                return
+            receive = _beginning_with(message, receive)
         await self.app(scope, receive, self._sending(send))
 
     def _inwards(self, text: bytes, form: str) -> bytes:
@@ -66,22 +76,16 @@ class PrivatePaths:
             text = text.replace(form, ALIAS.encode())
         return text
 
-    def _receiving(self, receive: Receive) -> Receive:
+    async def _whole(self, receive: Receive) -> Message:
         """Receive a body as a whole, with the folder in place of the alias."""
         parts: list[bytes] = []
-
-        async def receive_whole() -> Message:
-            while True:
-                message = await receive()
-                if message["type"] != "http.request":
-                    return message
-                parts.append(message.get("body", b""))
-                if not message.get("more_body"):
-                    body = self._inwards(b"".join(parts), self.escaped)
-                    parts.clear()
-                    return {**message, "body": body}
-
-        return receive_whole
+        while True:
+            message = await receive()
+            if message["type"] != "http.request":
+                return message
+            parts.append(message.get("body", b""))
+            if not message.get("more_body"):
+                return {**message, "body": self._inwards(b"".join(parts), self.escaped)}
 
     def _sending(self, send: Send) -> Send:
         """Send with the alias in place of the folder."""
@@ -112,6 +116,47 @@ class PrivatePaths:
             await send({**message, "body": body})
 
         return send_hidden
+
+
+def _beginning_with(message: Message, receive: Receive) -> Receive:
+    """Receive a message that has come already, then the others."""
+    waiting = [message]
+
+    async def receive_next() -> Message:
+        return waiting.pop() if waiting else await receive()
+
+    return receive_next
+
+
+def _names_address(body: bytes) -> bool:
+    """Whether a file in it is one that Gradio would fetch."""
+    try:
+        values = [json.loads(body)]
+    except (ValueError, RecursionError):  # no body, or one that Gradio refuses too
+        return False
+    while values:
+        value = values.pop()
+        if isinstance(value, dict):
+            path = value.get("path")
+            if isinstance(path, str) and path.startswith(("http://", "https://")):
+                return True
+            values.extend(value.values())
+        elif isinstance(value, list):
+            values.extend(value)
+    return False
+
+
+def _refuse(message: str) -> JSONResponse:
+    """An error as the page's others are, and in the form in which gradio_client shows it."""
+    told = {"__type__": "validate", "is_valid": False, "parameter_name": "file", "message": message}
+    return JSONResponse({"error": message, "detail": [told]}, 422)
+
+
+def _is_json(kind: str) -> bool:
+    """Whether such a body is read as JSON."""
+    return kind == "application/json" or (
+        kind.startswith("application/") and kind.endswith("+json")
+    )
 
 
 def _content_type(headers: list[tuple[bytes, bytes]]) -> str:

@@ -9,6 +9,7 @@ import signal
 import socket
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -93,19 +94,30 @@ def _check_host(host: str) -> None:
 
 @contextlib.contextmanager
 def demo_folder(settings: DemoSettings) -> Iterator[Path]:
-    """A folder for all files: temporary, or the one where they are to be kept."""
+    """A folder for all files: temporary, or a new one within the one where they are to be kept.
+
+    Gradio serves every file in it, so it is never a folder in which somebody has files already.
+    """
     if settings.keep_uploads is not None:
-        try:
-            settings.keep_uploads.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise VCError(f"{settings.keep_uploads}: cannot be made ({error.strerror})") from error
-        yield settings.keep_uploads.resolve()
+        yield _new_folder(settings.keep_uploads).resolve()
         return
     _remove_orphans(Path(tempfile.gettempdir()))
     with tempfile.TemporaryDirectory(
         prefix=f"{PREFIX}{os.getpid()}-", ignore_cleanup_errors=True
     ) as folder:
         yield Path(folder).resolve()
+
+
+def _new_folder(parent: Path) -> Path:
+    """A folder of this start alone, named by its time."""
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=time.strftime("%Y-%m-%d-%H%M%S-"), dir=parent))
+    except OSError as error:
+        raise VCError(
+            f"{parent}: no folder can be made there ({error.strerror}); name another with "
+            "--keep-uploads"
+        ) from error
 
 
 def _remove_orphans(temporary: Path) -> None:

@@ -14,7 +14,7 @@ class DemoSettings:
     port: int | None = None  # None: the first free one from 7860
     user: str | None = None  # ask for a name and a password
     password: str | None = None
-    keep_uploads: Path | None = None  # a folder where everything stays; None: nothing stays
+    keep_uploads: Path | None = None  # everything stays, in a new folder there; None: nothing
     max_minutes: float = 5.0  # of a clip
     max_mb: float = 100.0  # of a file
     open_browser: bool = True

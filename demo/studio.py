@@ -24,7 +24,7 @@ from demo.settings import DemoSettings
 from demo.visits import Visits, safe_name
 from vc.audio import Audio, check_speech, normalize_level, resample, write_audio
 from vc.compress import compress, decompress, load_compressed, save_compressed
-from vc.convert import COMMENT, Converter
+from vc.convert import COMMENT, Converter, Reference, voice_key
 from vc.errors import VCError
 from vc.model.speaker_encoder import split_embedding
 from vc.pitch import Pitch, estimate_f0
@@ -66,17 +66,35 @@ class Studio:
         self.settings = settings
         self.clips = Clips(converter, settings)
         self.folder = folder
-        self.visits = Visits(folder, keep=settings.keep_uploads is not None)
+        self.visits = Visits(folder, settings.keep_uploads is not None, self._ended)
         self.known = load_known_voices(converter.model_sha256)
-        self.streams = LiveStreams(converter)
+        self.streams = LiveStreams(converter, slot=self._slot)
         self._slots = threading.BoundedSemaphore(AT_ONCE)
 
     @contextlib.contextmanager
     def _slot(self) -> Iterator[None]:
         """Wait until there may be one more conversion."""
-        with self._slots:
-            yield
+        try:
+            with self._slots:
+                yield
+        finally:
+            self._forget_voices()  # one may have been learnt for a visit that has ended meanwhile
         give_back_memory()
+
+    def _ended(self, visit: str) -> None:
+        self.streams.end(visit)
+        self._forget_voices()
+
+    def _forget_voices(self) -> None:
+        """Forget the voices that only visits had learnt that have ended."""
+        self.converter.forget_voices(but=self.visits.voices())
+
+    def _references(self, visit: str | None, paths: list[str] | None) -> list[Reference]:
+        """Read the clips and kept voices of one speaker; what is learnt of them is the visit's."""
+        heard = self.clips.read_references(paths)
+        key = voice_key([clip for clip in heard if isinstance(clip, Audio)])
+        self.visits.add_voice(visit, key)
+        return heard
 
     def examples(self, visit: str | None) -> tuple[str, list[str]]:
         """Copies of the example clips for a visit: source and references."""
@@ -104,7 +122,7 @@ class Studio:
         """
         self.visits.add(visit, [source, *(references or [])])
         original = self.clips.read_source(source)
-        heard = self.clips.read_references(references)
+        heard = self._references(visit, references)
         with self._slot():
             result = self.converter.convert(
                 original,
@@ -137,7 +155,7 @@ class Studio:
             raise VCError("Add the clips to convert first.")
         if len(sources) > MAX_BATCH:
             raise VCError(f"{len(sources)} clips; {MAX_BATCH} are the most at once.")
-        heard = self.clips.read_references(references)
+        heard = self._references(visit, references)
         with self._slot():
             voice = self.converter.voice(heard)
         rows = [BatchRow(Path(source).name, "waiting", "") for source in sources]
@@ -189,7 +207,7 @@ class Studio:
             raise VCError("Add at least one clip or voice first.")
         self.visits.add(visit, files)
         name = name.strip() or "My voice"
-        heard = [self.clips.read_references([file]) for file in files]
+        heard = [self._references(visit, [file]) for file in files]
         with self._slot():
             voices = [self.converter.voice(references) for references in heard]
         voice = blend_voices(voices, weights, self.converter.autoencoder.config, name)
@@ -239,7 +257,7 @@ class Studio:
             VCError: the text has no units, or wrong ones, or a reference cannot be used.
         """
         self.visits.add(visit, references or [])
-        heard = self.clips.read_references(references)
+        heard = self._references(visit, references)
         units = parse_units(text, self.units, "text")
         with self._slot():
             spoken = decode_units(self.converter, units, heard, model=self.units)
@@ -275,7 +293,7 @@ class Studio:
         if not file:
             raise VCError("Compress a clip or upload a .vcz file first.")
         self.visits.add(visit, [file, *(references or [])])
-        heard = self.clips.read_references(references) if references else None
+        heard = self._references(visit, references) if references else None
         data = load_compressed(file)
         with self._slot():
             spoken = decompress(self.converter, data, heard, file, self.units)
@@ -298,8 +316,8 @@ class Studio:
     ) -> tuple[str, float]:
         """Begin to convert live; see `LiveStreams.open`."""
         self.visits.add(visit, references or [])
-        voices = self.clips.read_references(references)
-        return self.streams.open(visit, voices, pitch, sample_rate, denoise)
+        heard = self._references(visit, references)
+        return self.streams.open(visit, heard, pitch, sample_rate, denoise)
 
     def heard(
         self,

@@ -3,6 +3,10 @@
 Gradio stores an upload under the hash of its bytes, so that two visitors with the same clip share
 one file; it goes when the last of them does.
 
+A page says now and then that it is still there, and at last that it leaves (`visit_route`). Gradio
+tells when the connection is lost that it has to each page; then the page is gone, or its phone
+sleeps, or has another network now. So such a visit ends when nothing was heard of it for a while.
+
 Not every end is told: a program that calls the API without a session never says that it leaves. So
 visits that were not heard of for a day count as ended, and so do the longest unheard ones where
 there are more than `MAX_VISITS`.
@@ -16,7 +20,7 @@ import secrets
 import shutil
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -25,6 +29,7 @@ from vc.errors import VCError
 MAX_NAME = 60
 MAX_VISITS = 200
 FORGOTTEN_AFTER_S = 24 * 3600.0
+GRACE_S = 120.0  # a page in the background says only once a minute that it is there
 _LEFT_OVER_AFTER_S = 60.0
 
 
@@ -34,14 +39,23 @@ class Visits:
     Args:
         folder: where all files of the demo lie; others are never touched.
         keep: leave the files of visits that ended.
+        ended: is told of each visit that has ended.
     """
 
-    def __init__(self, folder: Path, keep: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        keep: bool = False,
+        ended: Callable[[str], object] = lambda visit: None,
+    ) -> None:
         self.folder = folder.resolve()
         self.keep = keep
+        self.ended = ended
         self._files: OrderedDict[str, set[Path]] = OrderedDict()  # the latest heard of at the end
         self._heard: dict[str, float] = {}  # when
-        self._lock = threading.Lock()
+        self._voices: dict[str, set[bytes]] = {}  # by `voice_key`
+        self._lost: deque[str] = deque(maxlen=10 * MAX_VISITS)  # without a connection; not its end
+        self._lock = threading.RLock()
 
     def add(self, visit: str | None, paths: Iterable[str | Path | None] = ()) -> None:
         """Remember that a visit goes on, and that these files belong to it (and perhaps to others).
@@ -53,9 +67,12 @@ class Visits:
         with self._lock:
             if visit not in self._files and given and not any(path.exists() for path in given):
                 return
+            begins = visit not in self._files
             files = self._files.setdefault(visit, set())
             self._files.move_to_end(visit)
             self._heard[visit] = now
+            if begins and visit in self._lost:
+                self._end_when_silent(visit)
             files.update(path for path in given if path.is_relative_to(self.folder))
             for oldest in list(self._files):
                 if len(self._files) <= MAX_VISITS and now - self._heard[oldest] < FORGOTTEN_AFTER_S:
@@ -98,6 +115,43 @@ class Visits:
             files -= gone
             self._delete(gone)
 
+    def add_voice(self, visit: str | None, key: bytes) -> None:
+        """Remember that a visit has a voice learnt, by its `voice_key`."""
+        with self._lock:
+            if (visit or "") in self._files:
+                self._voices.setdefault(visit or "", set()).add(key)
+
+    def voices(self) -> set[bytes]:
+        """The keys of the voices that visits have learnt."""
+        with self._lock:
+            return set().union(*self._voices.values())
+
+    def hear(self, visit: str) -> None:
+        """Remember that a visit goes on, if it has begun."""
+        with self._lock:
+            if visit in self._files:
+                self._files.move_to_end(visit)
+                self._heard[visit] = time.time()
+
+    def lose(self, visit: str | None) -> None:
+        """End a visit whose connection is lost, unless it is heard of within `GRACE_S`."""
+        with self._lock:
+            self._lost.append(visit or "")
+            self.hear(visit or "")
+            self._end_when_silent(visit or "")
+
+    def _end_when_silent(self, visit: str) -> None:
+        with self._lock:
+            if visit not in self._heard:
+                return
+            wait = self._heard[visit] + GRACE_S - time.time()
+            if wait <= 0:
+                self._end(visit)
+                return
+        timer = threading.Timer(wait, self._end_when_silent, [visit])
+        timer.daemon = True
+        timer.start()
+
     def end(self, visit: str | None) -> None:
         """Delete everything that only this visit has."""
         with self._lock:
@@ -105,7 +159,9 @@ class Visits:
 
     def _end(self, visit: str) -> None:
         self._heard.pop(visit, None)
+        self._voices.pop(visit, None)
         self._delete(self._files.pop(visit, set()))
+        self.ended(visit)
 
     def _remove_left_over(self, now: float) -> None:
         """Gradio makes an empty file whenever it hands one to a function, and leaves it there.

@@ -24,8 +24,9 @@ import torch
 from tests.conftest import EXAMPLES, make_voice
 from vc.audio import Audio, read_audio, write_audio
 from vc.batch import LEDGER, REPORT, BatchReport, Settings, run_batch, work
-from vc.batch.ledger import model_hash
+from vc.batch.ledger import Ledger, model_hash
 from vc.batch.plan import plan
+from vc.batch.tasks import Task
 from vc.cli import main
 from vc.convert import Converter
 from vc.errors import AudioError, DataError, VoiceError
@@ -102,6 +103,15 @@ def test_what_is_done_is_skipped_by_content_not_by_name(
     assert run(mine, output, settings).count("done") == 1
     assert run(mine, output, Settings("keep", None, "neural", settings.checkpoint)).count("done")
     assert run(mine, output, replace(settings, loudness="keep")).count("done")
+
+
+def test_a_ledger_knows_a_file_of_any_name(tmp_path: Path) -> None:
+    name = "a\u2028b\x85c.wav"
+    task = Task(tmp_path / "source.wav", (), tmp_path / name, name, Settings())
+    with Ledger(tmp_path / LEDGER) as ledger:
+        ledger.done(task, "key")
+    with Ledger(tmp_path / LEDGER) as ledger:
+        assert ledger.records == {name: {"key": "key", "sha256": ""}}
 
 
 def test_foreign_files_are_kept(sources: Path, settings: Settings, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ from safetensors.torch import save_file
 
 from recipes.bottleneck.pca import LEVELS, Mel, Pca, round_to_levels
 from recipes.bottleneck.sizes import SIZES
-from recipes.bottleneck.sweep import clip_errors, main, read_size
+from recipes.bottleneck.sweep import clip_errors, main, read_size, take_part
+from vc.errors import DataError
 from vc.training.loop import STATE_FILE
 
 SMALL = ("autoencoder.width=8", "autoencoder.decoder_blocks=1", "data.segment_frames=32")
@@ -115,6 +117,27 @@ def test_a_sweep_tells_its_table_and_goes_on_where_it_was(
     assert main(arguments(cache, output)) == 0  # nothing is trained again
     assert [state.stat().st_mtime_ns for state in states] == before
     assert capsys.readouterr().out.endswith(shown)
+
+
+def test_a_part_of_another_cache_is_left_alone(cache: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(cache, tmp_path / "other"))
+    (other / "manifest.jsonl").write_text((cache / "manifest.jsonl").read_text() * 2)
+    part = take_part(cache, tmp_path / "part", 4)
+    before = (part / "manifest.jsonl").read_bytes()
+    with pytest.raises(DataError, match="another cache"):
+        take_part(other, part, 4)
+    assert (part / "manifest.jsonl").read_bytes() == before
+
+
+def test_an_interrupted_sweep_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("recipes.bottleneck.sweep.sweep", interrupted)
+    assert main([str(tmp_path), "-o", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "sweep: interrupted; run it again to go on\n"
 
 
 def test_bad_input_is_one_line(

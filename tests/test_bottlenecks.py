@@ -131,6 +131,7 @@ def test_uneven_use_of_classes_costs_what_it_lacks_in_bits() -> None:
         {"bottleneck": "one_hot", "content_dim": 1},
         {"one_hot_temperature": 0.0},
         {"bottleneck": "fsq", "content_dim": 3},
+        {"bottleneck": "fsq", "content_dim": 32, "quantizer_levels": (5,) * 32},
     ],
 )
 def test_settings_that_make_no_code_are_refused(changes: dict[str, object]) -> None:

@@ -39,25 +39,34 @@ def test_loading_and_saving_again_changes_no_bit(tmp_path: Path) -> None:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
+def _save_in_part(
+    monkeypatch: pytest.MonkeyPatch, model: Autoencoder, folder: Path, step: int, allowed: int
+) -> None:
+    """Save, but for an interruption once `allowed` files are written or moved."""
+    left = allowed
+
+    def move(source: Path, target: Path) -> None:
+        nonlocal left
+        if not left:
+            raise KeyboardInterrupt
+        left -= 1
+        shutil.move(source, target)
+
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr("os.replace", move)
+        patch.setattr(Path, "replace", move)
+        save_checkpoint(model, folder, step, {})
+
+
 def test_a_checkpoint_that_is_being_replaced_can_be_loaded_at_every_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = (Autoencoder(TINY_AUTOENCODER, FeatureConfig()) for _ in range(2))
     steps: list[int] = []
     for allowed in range(4):  # files that are written or moved before the interruption
-        folder, left = tmp_path / str(allowed), [allowed]
+        folder = tmp_path / str(allowed)
         save_checkpoint(old, folder, 1, {})
-
-        def move(source: Path, target: Path, left: list[int] = left) -> None:
-            if not left[0]:
-                raise KeyboardInterrupt
-            left[0] -= 1
-            shutil.move(source, target)
-
-        with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
-            patch.setattr("os.replace", move)
-            patch.setattr(Path, "replace", move)
-            save_checkpoint(new, folder, 2, {})
+        _save_in_part(monkeypatch, new, folder, 2, allowed)
         steps.append(inspect_checkpoint(folder).step)
         saved = (old, new)[steps[-1] - 1].decoder.project.weight
         torch.testing.assert_close(
@@ -65,6 +74,22 @@ def test_a_checkpoint_that_is_being_replaced_can_be_loaded_at_every_moment(
         )
     assert steps == [1, 1, 2, 2]
     assert {file.name for file in folder.iterdir()} == {"config.json", "model.safetensors"}
+
+
+def test_a_checkpoint_survives_a_second_interruption(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = [Autoencoder(TINY_AUTOENCODER, FeatureConfig()) for _ in range(3)]
+    steps: list[int] = []
+    for second in range(5):  # files that are written or moved before it
+        folder = tmp_path / str(second)
+        save_checkpoint(models[0], folder, 1, {})
+        _save_in_part(monkeypatch, models[1], folder, 2, allowed=2)
+        _save_in_part(monkeypatch, models[2], folder, 3, allowed=second)
+        steps.append(inspect_checkpoint(folder).step)
+        saved = models[steps[-1] - 1].decoder.project.weight
+        assert torch.equal(load_autoencoder(folder).decoder.project.weight, saved.half().float())
+    assert steps == [2, 2, 2, 3, 3]
 
 
 def test_a_loaded_model_decodes_bit_for_bit_what_was_saved(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ import soundfile
 from tests.conftest import EXAMPLES, hold_out_last_voice, make_voice
 from vc.audio import Audio, active_level_db, read_audio, write_audio
 from vc.cli import main
+from vc.config import FeatureConfig
+from vc.corpus import read_features
 
 SOURCE, REFERENCE = EXAMPLES / "source.flac", EXAMPLES / "reference.flac"
 
@@ -174,6 +176,18 @@ def test_time_that_preparing_used_up_is_told_of(
     assert (tmp_path / "cache" / "manifest.jsonl").is_file()
     assert run(*arguments, "--minutes", 0) == 2
     assert "--minutes must be above 0" in capsys.readouterr().err
+
+
+def test_a_corpus_is_prepared_with_the_features_of_its_recipe(
+    corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "run"
+    arguments = ["train", "tiny", "--corpus", corpus, "-o", output, "--minutes", 1e-6]
+    assert run(*arguments, "--set", "run.stepz=3") == 2
+    assert "did you mean 'steps'" in capsys.readouterr().err
+    assert not output.exists()  # nothing is prepared in vain
+    assert run(*arguments, "--set", "features.f0_max=500", "--device", "cpu") == 2
+    assert read_features(output / "cache") == FeatureConfig(f0_max=500.0)
 
 
 def test_help_is_quick_because_nothing_heavy_is_imported() -> None:

@@ -110,6 +110,23 @@ def test_transcripts_are_found(copy: Path, tmp_path: Path) -> None:
     assert texts == {"toy/voice0/clip1": "It's a \"toy\", isn't it?"}
 
 
+def test_a_text_may_hold_any_character(copy: Path, tmp_path: Path) -> None:
+    said = "one\u2028two\u2029three\x85four"
+    table = copy / "toy" / "transcripts.tsv"
+    table.write_text(f"speaker\tutterance\ttext\nvoice0\tclip0\t{said}\n", encoding="utf-8")
+    report = prepare(copy, tmp_path / "cache", FEATURES, workers=1)
+    assert report.utterances[0].text == said
+    assert read_manifest(tmp_path / "cache") == report.utterances
+
+
+def test_a_name_that_is_too_long_for_features_is_shortened(copy: Path, tmp_path: Path) -> None:
+    clips = copy / "toy" / "voice0"
+    for number in range(2):
+        (clips / f"clip{number}.wav").rename(clips / f"{'é' * 125}{number}.wav")
+    report = prepare(copy, tmp_path / "cache", FEATURES, workers=1)
+    assert len(report.utterances) == 24 and not report.left_out
+
+
 def test_the_same_recording_twice_is_used_once(copy: Path, tmp_path: Path) -> None:
     shutil.copy(copy / "toy" / "voice0" / "clip0.wav", copy / "toy" / "voice5" / "again.wav")
     for _ in range(2):  # also when nothing is done again
@@ -176,7 +193,9 @@ def test_a_killed_preparation_ends_as_if_undisturbed(copy: Path, tmp_path: Path)
     assert contents(killed) == contents(tmp_path / "whole")
 
 
-def test_a_small_corpus_has_somebody_to_validate_with(copy: Path, tmp_path: Path) -> None:
+def test_a_small_corpus_has_somebody_to_validate_with(
+    copy: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.rmtree(copy / "toy" / "voice4")  # whom chance would hold out
     report = prepare(copy, tmp_path / "cache", FEATURES, workers=1)
     held_out = {u.speaker for u in report.utterances if u.split == "validation"}
@@ -186,6 +205,10 @@ def test_a_small_corpus_has_somebody_to_validate_with(copy: Path, tmp_path: Path
         shutil.rmtree(copy / "toy" / f"voice{number}", ignore_errors=True)
     alone = prepare(copy, tmp_path / "alone", FEATURES, workers=1)
     assert {u.split for u in alone.utterances} == {"train"}  # one speaker is for training
+    with pytest.raises(DataError, match="two or more speakers"):
+        SpeechData(tmp_path / "alone", "validation", FEATURES, DataConfig())
+    assert main(["prepare", str(copy), "-o", str(tmp_path / "alone"), "--workers", "1"]) == 0
+    assert "ready" not in (told := capsys.readouterr().out) and "second speaker" in told
 
 
 def test_parts_have_no_speaker_in_common(corpus: Path, tmp_path: Path) -> None:
@@ -286,6 +309,16 @@ def test_only_a_cache_without_noise_has_no_noise(cache: Path, tmp_path: Path) ->
     feature_file(tmp_path / "cache", noise.utterances[0].name).write_bytes(b"damaged")
     with pytest.raises(DataError, match="missing or damaged"):
         load_noise(tmp_path / "cache", FEATURES, DataConfig())
+
+
+def test_clips_to_validate_on_are_of_all_speakers_and_beside_them_of_others(cache: Path) -> None:
+    data = SpeechData(cache, "train", FEATURES, DataConfig())
+    speakers = len(data.speakers)
+    some = data.first_clips(speakers + 1)
+    assert data.speaker_of[some].tolist() == [*range(speakers), 0]
+    assert set(data.first_clips(1000)) == set(range(len(data.utterances)))
+    assert data.other_speakers(np.array([0, 1, 3, 2])).tolist() == [2, 2, 1, 2]
+    assert data.other_speakers(np.array([0, 1, 2])).tolist() == [2, 0, 1]  # all of one speaker
 
 
 def test_partner_is_another_clip_of_the_same_speaker(cache: Path) -> None:

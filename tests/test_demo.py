@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,19 +10,24 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
 import pytest
 import soundfile
 from gradio_client import Client, handle_file
-from gradio_client.exceptions import AppError
+from gradio_client.exceptions import AppError, ValidationError
 
+from demo.compare import compare_panel
 from demo.convert_tab import CONSENT
 from demo.figures import look
 from demo.known_voices import load_known_voices
 from demo.page import build_page
+from demo.private_paths import ALIAS
+from demo.server import demo_folder
 from demo.settings import DemoSettings
 from demo.studio import Studio
 from demo.visits import FORGOTTEN_AFTER_S, Visits, safe_name
@@ -29,9 +35,9 @@ from demo.voice_choices import MATCH
 from tests.conftest import EXAMPLES, make_voice
 from tests.demo_server import Served, serving
 from vc.audio import Audio, Waveform, read_audio, write_audio
-from vc.convert import Converter
+from vc.convert import Converter, load, voice_key
 from vc.errors import VCError
-from vc.voice import load_voice
+from vc.voice import load_voice, save_voice
 
 SOURCE, REFERENCE = EXAMPLES / "source.flac", EXAMPLES / "reference.flac"
 
@@ -197,6 +203,37 @@ def test_a_file_of_the_server_cannot_be_named_as_a_clip(served: Served) -> None:
     assert "event: complete" in answer(uploaded)
 
 
+@pytest.mark.parametrize("kind", ["application/json", "application/more+json; charset=utf-8"])
+@pytest.mark.parametrize("endpoint", ["call", "run"])
+def test_an_address_is_no_clip_and_nothing_is_fetched_from_it(
+    served: Served, monkeypatch: pytest.MonkeyPatch, endpoint: str, kind: str
+) -> None:
+    fetched: list[str] = []
+
+    async def fetch(address: str, cache_dir: str) -> str:
+        fetched.append(address)
+        return str(REFERENCE)
+
+    monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_download", fetch)
+    clip = {"path": "https://example.com/clip.flac", "meta": {"_type": "gradio.FileData"}}
+    answer = httpx.post(
+        f"{served.url}gradio_api/{endpoint}/check_source",
+        content=json.dumps({"data": [clip]}).replace("https", r"\u0068ttps").encode(),
+        headers={"content-type": kind},
+        timeout=60,
+    )
+    if answer.is_success and endpoint == "call":
+        httpx.get(f"{answer.url}/{answer.json()['event_id']}", timeout=60)
+    assert fetched == []
+    assert answer.status_code == 422
+    assert answer.json()["error"].startswith("A clip must be a file")
+
+
+def test_a_program_that_gives_an_address_is_told_what_to_do(client: Client) -> None:
+    with pytest.raises(ValidationError, match="download it and give the file"):
+        client.predict(handle_file("https://example.com/clip.flac"), api_name="/check_source")
+
+
 def test_problems_of_clips_are_told_before_converting(client: Client, tmp_path: Path) -> None:
     assert "sounds fine" in client.predict(handle_file(SOURCE), api_name="/check_source")
     silent = tmp_path / "silent <b>.wav"
@@ -223,6 +260,18 @@ def test_a_blend_is_kept_in_a_file_and_used_again(
     damaged = tmp_path / "damaged.voice"
     damaged.write_bytes(Path(kept).read_bytes()[:-9])
     assert "damaged.voice" in refused(client, references=(damaged,))
+
+
+def test_a_voice_that_does_not_fit_the_model_is_refused_at_once(
+    client: Client, tiny: Converter, tmp_path: Path
+) -> None:
+    voice, wrong = tiny.voice(REFERENCE, learn=False), tmp_path / "wrong.voice"
+    short = replace(voice, speaker_embedding=voice.speaker_embedding[:-1])
+    save_voice(wrong, short, tiny.model_sha256)
+    assert load_voice(wrong, tiny.model_sha256)  # its checksum is right
+    report = client.predict([handle_file(wrong)], api_name="/check_references")
+    assert "damaged" in report and "A voice that was kept" not in report
+    assert "wrong.voice: damaged" in refused(client, references=(wrong,))
 
 
 def test_an_invented_voice_is_used_like_a_kept_one(client: Client) -> None:
@@ -376,6 +425,65 @@ def test_what_is_only_looked_at_goes_with_the_visit_too(studio: Studio, tmp_path
     assert not clip.exists()
 
 
+def test_a_visit_that_ends_takes_only_its_own_voices_with_it(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Converter, "lesson", lambda *_: None)
+    monkeypatch.setattr(Converter, "learn", lambda self, voice, lessons, progress: voice)
+    converter = load(tiny_checkpoint)
+    studio = Studio(converter, DemoSettings(), tmp_path)
+    own, (shared,) = studio.examples("a")
+    studio.blend("a", [own, shared], [1, 1], "Both")
+    studio.blend("b", studio.examples("b")[1], [1], "Example")
+    assert len(converter._learnt) == 2
+    studio.visits.end("a")
+    assert list(converter._learnt) == [voice_key([read_audio(REFERENCE)])]
+    source, references = studio.examples("b")
+    with pytest.raises(VCError, match="has ended meanwhile"):  # while its voice is learnt
+        studio.convert(
+            "b", source, references, "match", 1.0, False, lambda _: studio.visits.end("b")
+        )
+    assert not converter._learnt
+
+
+def test_a_visit_whose_connection_is_lost_ends_unless_its_page_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("demo.visits.GRACE_S", 0.4)
+    ended: list[str] = []
+    visits = Visits(tmp_path, ended=ended.append)
+    clip = tmp_path / "clip.wav"
+    (tmp_path / "other").write_text("x")  # so that the folder stays
+    for _ in range(2):  # it may begin anew, and has no connection then either
+        clip.write_text("x")
+        visits.add("a", [clip])
+        if not ended:
+            visits.lose("a")
+        for _ in range(12):
+            time.sleep(0.05)
+            visits.hear("a")
+        assert clip.exists()
+        assert wait_until(lambda: not clip.exists(), 5)
+    assert ended == ["a", "a"]
+    clip.write_text("x")
+    visits.add("b", [clip])  # has a connection
+    time.sleep(0.6)
+    assert clip.exists()
+
+
+def test_a_page_says_that_it_goes_on_and_that_it_leaves(served: Served, tmp_path: Path) -> None:
+    visits, address = served.studio.visits, f"{served.url}visit/somebody"
+    visits.add("somebody")
+    clip = visits.new_file("somebody", "clip.wav", lambda path: path.write_text("x"))
+    heard = visits._heard["somebody"]
+    assert httpx.post(address).status_code == 204
+    assert visits._heard["somebody"] > heard
+    assert httpx.delete(address).status_code == 204
+    assert not clip.exists()
+    assert httpx.post(address).status_code == 204
+    assert "somebody" not in visits._heard
+
+
 def test_uploads_are_kept_only_where_the_server_was_told_to(
     tiny: Converter, tmp_path: Path
 ) -> None:
@@ -392,6 +500,22 @@ def test_uploads_are_kept_only_where_the_server_was_told_to(
         client.close()
 
 
+def test_the_owners_files_beside_what_is_kept_are_neither_served_nor_deleted(
+    tiny: Converter, tmp_path: Path
+) -> None:
+    own, empty = tmp_path / "payroll.txt", tmp_path / "tmp-own"
+    own.write_text("secret")
+    empty.touch()
+    os.utime(empty, (0, 0))
+    settings = DemoSettings(keep_uploads=tmp_path)
+    with demo_folder(settings) as folder, serving(tiny, folder, settings) as served:
+        served.studio.visits.add("a")
+        for place in (f"{ALIAS}/payroll.txt", f"{ALIAS}/%2e%2e/payroll.txt", str(own)):
+            answer = httpx.get(f"{served.url}gradio_api/file={place}", timeout=60)
+            assert answer.status_code in (403, 404) and "secret" not in answer.text
+    assert empty.exists()
+
+
 @pytest.mark.parametrize(
     ("kept", "name"), [(None, "Delete them now"), (Path("kept"), "Clear the list")]
 )
@@ -401,6 +525,23 @@ def test_a_list_of_what_is_kept_is_cleared_and_nothing_more_is_promised(
     page = build_page(Studio(tiny, DemoSettings(keep_uploads=kept), tmp_path))
     buttons = [b for b in page.blocks.values() if getattr(b, "elem_id", None) == "clear-history"]
     assert [button.value for button in buttons] == [name]
+
+
+def test_nothing_shows_what_the_history_has_deleted(studio: Studio) -> None:
+    page = build_page(studio)
+    named = {getattr(block, "elem_id", None): block for block in page.blocks.values()}
+    clear = named["clear-history"]
+    (forget,) = [fn for fn in page.fns.values() if (clear._id, "click") in fn.targets]
+    (convert,) = [fn for fn in page.fns.values() if fn.api_name == "convert"]
+    shown = dict(zip(forget.outputs, forget.fn([], SimpleNamespace(session_hash="a")), strict=True))
+    assert "appear" in shown[named["look"]] and "appear" in shown[named["compare"]]
+    assert [shown[made] for made in convert.outputs] == [None, None]
+
+
+def test_what_a_screen_reader_hears_is_a_list_and_no_clock(studio: Studio) -> None:
+    assert "<output" not in compare_panel({"result": "x.wav"})
+    report = studio.clips.report([str(SOURCE)], "source")
+    assert report.startswith('<div role="status"><ul class="vc-status"><li')
 
 
 def test_a_visit_never_deletes_what_lies_elsewhere(tmp_path: Path) -> None:

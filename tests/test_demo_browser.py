@@ -337,6 +337,26 @@ def test_leaving_the_page_deletes_its_files(
         assert served.files() == []
 
 
+def test_a_page_says_that_it_is_there_and_that_it_leaves(
+    browser: playwright.Browser, tiny: Converter, tmp_path: Path
+) -> None:
+    with serving(tiny, tmp_path / "files") as served:
+        here = visit(browser, served.url)
+        here.give(SOURCE)
+        here.page.wait_for_function("window.vcVisit")
+        with here.page.expect_response(re.compile("/visit/")) as told:
+            here.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        assert told.value.status == 204
+        assert served.files()
+        here.page.goto("about:blank")
+        for _ in range(60):  # far less than Gradio and the grace of a lost connection take
+            if not served.files():
+                break
+            here.page.wait_for_timeout(300)
+        assert served.files() == []
+        here.page.context.close()
+
+
 def playwright_wait(browser: playwright.Browser) -> None:
     page = browser.new_page()
     page.wait_for_timeout(300)

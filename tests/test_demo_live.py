@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,9 @@ from gradio_client.exceptions import AppError
 
 from demo.live_route import pack, unpack
 from demo.live_streams import IDLE_S, LONGEST_S, LiveStreams
+from demo.page import build_page
 from demo.settings import DemoSettings
+from demo.studio import Studio
 from tests.conftest import EXAMPLES
 from tests.demo_server import Served, serving
 from vc.audio import Waveform, read_audio
@@ -47,6 +50,11 @@ def spoken() -> Waveform:
     audio = read_audio(EXAMPLES / "source.flac")
     assert audio.sample_rate == RATE
     return unpack(pack(audio.waveform[RATE : RATE + RATE // 2]))
+
+
+@pytest.fixture
+def studio(tiny: Converter, tmp_path: Path) -> Studio:
+    return Studio(tiny, DemoSettings(), tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +167,46 @@ def test_a_stream_that_cannot_be_made_takes_no_place(tiny: Converter) -> None:
     for _ in range(2):
         with pytest.raises(VCError, match="cannot be streamed"):
             streams.open("a", [REFERENCE], "match", RATE)
+
+
+def test_a_voice_is_learnt_in_a_slot_and_the_minutes_begin_when_the_stream_is_there(
+    tiny: Converter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    events: list[str] = []
+
+    @contextlib.contextmanager
+    def slot() -> Iterator[None]:
+        nonlocal now
+        events.append("slot")
+        yield
+        events.append("free")
+        now += LONGEST_S + 1  # a long wait
+        with pytest.raises(VCError, match="Somebody else"):  # the place is not given away
+            streams.open("b", [REFERENCE], "match", RATE)
+
+    class Silence:
+        latency_s, sample_rate = 0.1, RATE
+
+        def __init__(self, converter: Converter, voice: object, *_: object, **__: object) -> None:
+            events.append(type(voice).__name__)
+
+        def push(self, waveform: Waveform) -> Waveform:
+            return waveform
+
+    monkeypatch.setattr("demo.live_streams.Stream", Silence)
+    streams = LiveStreams(tiny, clock=lambda: now, slot=slot)
+    ticket, _ = streams.open("a", [REFERENCE], "match", RATE)
+    assert events == ["slot", "free", "Voice"]
+    now += LONGEST_S - 1
+    assert len(streams.push(ticket, np.zeros(8, np.float32))) == 8
+    streams.end("a")
+
+
+def test_learning_waits_for_conversions_but_checks_do_not_wait_for_it(studio: Studio) -> None:
+    assert studio.streams.slot == studio._slot
+    queues = {fn.api_name: fn.concurrency_id for fn in build_page(studio).fns.values()}
+    assert queues["live_start"] not in (queues["check_source"], queues["convert"])
 
 
 def test_a_stream_is_computed_by_one_thread_and_conversions_by_as_many_as_before(

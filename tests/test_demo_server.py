@@ -13,9 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from demo.clips import MAX_REFERENCES
+from demo.live_streams import LONGEST_S
 from demo.server import demo_folder
 from demo.settings import DemoSettings
+from demo.studio import MAX_BATCH
 from vc.cli import main
+from vc.errors import VCError
 
 
 def test_it_serves_on_loopback_and_leaves_nothing(tiny_checkpoint: Path, tmp_path: Path) -> None:
@@ -51,6 +55,35 @@ def test_files_of_a_server_that_was_killed_go_at_the_next_start(
     with demo_folder(DemoSettings()) as folder:
         assert folder.is_dir() and not orphan.exists() and alive.exists()
     assert not folder.exists()
+
+
+def test_what_is_kept_lies_in_a_new_folder_within_the_one_that_is_named(tmp_path: Path) -> None:
+    settings = DemoSettings(keep_uploads=tmp_path / "kept")
+    for runs in (1, 2):
+        with demo_folder(settings) as folder:
+            (folder / "clip.wav").write_text("x")
+        assert folder.parent == (tmp_path / "kept").resolve()
+        assert len(list((tmp_path / "kept").glob("*/clip.wav"))) == runs
+    (tmp_path / "file").write_text("x")
+    for name in ("file", "file/within"):
+        wrong = DemoSettings(keep_uploads=tmp_path / name)
+        with pytest.raises(VCError, match="no folder can be made there"), demo_folder(wrong):
+            pass
+
+
+def test_its_help_says_all_limits(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["demo", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    settings = DemoSettings()
+    for limit in (
+        f"{settings.max_minutes:g} minutes by default",
+        f"{settings.max_mb:g} MB by default",
+        f"{MAX_REFERENCES} reference clips",
+        f"{MAX_BATCH} clips in a batch",
+        f"{LONGEST_S / 60:g} minutes live",
+    ):
+        assert limit in told
 
 
 def test_what_is_wrong_with_the_options_is_said_in_one_line(

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from recipes.compare import find_recipes
 from recipes.compare import main as compare_recipes
+from recipes.shipped import known_voices
 from recipes.toy.make_corpus import make_corpus
 from vc.audio import read_audio
 from vc.cli import main
 from vc.config import read_recipe
+from vc.convert import load
 from vc.errors import DataError
 
 ROOT = Path(__file__).parent.parent
@@ -109,6 +113,27 @@ def test_comparing_goes_on_after_a_system_that_fails(
     assert "with_phones: no labels" in told.err
     assert f"{len(recipes) - 1} systems" in told.out
     assert f"{len(recipes) - 1} systems" in (tmp_path / "table.txt").read_text()
+
+
+def test_the_demos_map_is_of_the_shipped_model_only(
+    tiny_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Path(shutil.copytree(tiny_checkpoint, tmp_path / "model"))
+    dims = load(model).autoencoder.config.embedding_dim + 2
+    vectors = np.random.default_rng(0).normal(5, 0.3, (20, dims)).astype(np.float32)
+    shipped, mine = tmp_path / "shipped", tmp_path / "mine"
+    monkeypatch.setattr(known_voices, "PRIOR_DIMS", 4)
+    monkeypatch.setattr(known_voices, "MAP", shipped)
+    monkeypatch.setattr(known_voices, "listen", lambda *_: (vectors, vectors[:, :80]))
+    for more in ([], [f"--map={mine}"]):
+        assert not mine.exists()
+        monkeypatch.setattr("sys.argv", ["known_voices", "C", f"--checkpoint={model}", *more])
+        known_voices.main()
+    assert mine.is_file() and not shipped.exists()
+    monkeypatch.setattr(known_voices, "SHIPPED", model)
+    monkeypatch.setattr("sys.argv", ["known_voices", "C", f"--checkpoint={model}"])
+    known_voices.main()
+    assert shipped.is_file()
 
 
 def _figures(told: str, name: str) -> tuple[float, float]:

@@ -37,11 +37,12 @@ from vc.config import (
 from vc.corpus import prepare
 from vc.errors import CheckpointError, ConfigError, DataError
 from vc.losses import contrastive_loss, margin_softmax_loss, multi_resolution_stft_loss
-from vc.model.autoencoder import Autoencoder
+from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.tuning import tunable
 from vc.model.vocal_tract import bend
 from vc.training.autoencoder import AutoencoderLossConfig, AutoencoderRecipe, AutoencoderTask
 from vc.training.content import ContentRecipe, ContentTask
+from vc.training.data import Segments, SpeechData
 from vc.training.degrade import DegradeConfig, degrade
 from vc.training.denoiser import DenoiserRecipe, DenoiserTask
 from vc.training.loop import (
@@ -487,6 +488,17 @@ def test_a_validation_that_a_stop_brought_about_decides_nothing(tmp_path: Path) 
     assert (tmp_path / "best" / "step").read_text() == "4"
 
 
+def test_a_run_without_figures_goes_on(tmp_path: Path) -> None:
+    class Unmeasured(_Scripted):
+        def validate(self) -> dict[str, float]:
+            return {}
+
+    run = RunConfig(steps=4, validate_every=2, log_every=2, checkpoint_every=2, patience=1)
+    assert fit(Unmeasured([]), run, tmp_path) == {}  # type: ignore[arg-type]
+    assert (tmp_path / "step").read_text() == "4"
+    assert not (tmp_path / "best").exists()
+
+
 def test_a_run_that_is_done_tells_its_last_figures_again(tmp_path: Path) -> None:
     run = RunConfig(steps=3, validate_every=2, log_every=2, checkpoint_every=2)
     assert fit(_Scripted([9.0, 5.0, 4.0]), run, tmp_path) == {"toy": 4.0}  # type: ignore[arg-type]
@@ -664,6 +676,33 @@ def test_validation_swaps_pitch_as_training_does(
     assert (given[0] - piece.log_f0).abs().max() < 2
 
 
+def test_validation_converts_into_other_speakers(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = autoencoder_task(cache)
+    task.recipe = replace(task.recipe, data=replace(DATA, validation_clips=4))
+    decode, cut, data = task.average.decode, task._cut, task.validation
+    voices: list[torch.Tensor] = []
+    speakers: list[np.ndarray] = []
+
+    def spy_on_decode(latent: Latent, *pitch: torch.Tensor) -> torch.Tensor:
+        voices.append(latent.speaker_embedding)
+        return decode(latent, *pitch)
+
+    def spy_on_cut(data: SpeechData, generator: np.random.Generator, clips: np.ndarray) -> Segments:
+        speakers.append(data.speaker_of[clips])
+        return cut(data, generator, clips)
+
+    monkeypatch.setattr(task.average, "decode", spy_on_decode)
+    monkeypatch.setattr(task, "_cut", spy_on_cut)
+    task.validate()
+    own, other = voices
+    assert sorted(speakers[0]) == [0, 0, 1, 1] and len(data.speakers) == 2
+    for voice, speaker in zip(other, speakers[0], strict=True):
+        (place,) = [i for i, known in enumerate(own) if torch.equal(known, voice)]
+        assert speakers[0][place] != speaker
+
+
 def test_a_loss_of_weight_zero_is_not_computed(cache: Path) -> None:
     off = ("envelope", "ctc", "contrastive", "adversarial", "speaker", "swap_content")
     off += ("vocal_tract",)
@@ -731,8 +770,9 @@ def test_recipe_file_trains(cache: Path, tmp_path: Path) -> None:
     assert "vocoder" in said[0] and "1 steps" in said[0] and "seconds from start to end" in said[0]
     assert inspect_checkpoint(tmp_path / "out").model["width"] == 16
     recipe.write_text("[run]\nsteps = 1\n")
-    with pytest.raises(ConfigError, match="kind"):
-        train(recipe, cache, tmp_path / "out", [], CPU, said.append)
+    for overrides in ([], ["kind=[1]"]):
+        with pytest.raises(ConfigError, match="kind"):
+            train(recipe, cache, tmp_path / "out", overrides, CPU, said.append)
 
 
 def test_recipes_are_found_by_name_and_are_whole() -> None:

@@ -96,6 +96,25 @@ def test_a_pitch_far_from_the_middle_can_be_read_again(
     assert parse_units(format_units(units, model), model).runs == units.runs
 
 
+def test_a_voice_at_the_limit_of_what_is_tracked_can_be_read_again(
+    shipped: Converter, model: UnitModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embedding = shipped.embed(Audio(make_voice(500.0), 16_000))
+    tracked = embedding._replace(f0=np.where(embedding.f0 > 0, np.float32(609), 0))
+    monkeypatch.setattr(shipped, "embed", lambda clip: tracked)
+    units = encode_units(shipped, Audio(make_voice(500.0), 16_000), model=model)
+    assert units.middle_hz == 600 and units.runs[5].semitones == 0.5
+    assert parse_units(format_units(units, model), model).runs == units.runs
+
+
+def test_a_text_may_begin_with_a_byte_order_mark(
+    units: Units, model: UnitModel, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.units"
+    path.write_text(format_units(units, model), encoding="utf-8-sig")
+    assert load_units(path, model).runs == units.runs
+
+
 def test_an_edited_text_is_spoken(shipped: Converter, model: UnitModel, units: Units) -> None:
     head = "\n".join(format_units(units, model).splitlines()[:3])
     edited = parse_units(f"{head}\n# by hand\n(7:2:+1.5 8:1) 9:3:-2  # and more\n", model)

@@ -113,6 +113,7 @@ def save_checkpoint(
         "metrics": metrics,
         "sha256": hashlib.sha256(data).hexdigest(),
     }
+    _end_earlier_save(folder)
     # the weights lie beside the old ones until the description that fits them is there
     write_bytes(folder / _NEXT_WEIGHTS_FILE, data)
     write_bytes(folder / CONFIG_FILE, (json.dumps(description, indent=2) + "\n").encode())
@@ -120,6 +121,15 @@ def save_checkpoint(
         (folder / _NEXT_WEIGHTS_FILE).replace(folder / WEIGHTS_FILE)
     except OSError as error:
         raise DataError(f"{folder / WEIGHTS_FILE}: cannot be written ({error.strerror})") from error
+
+
+def _end_earlier_save(folder: Path) -> None:
+    """Move the weights into place that an interrupted writer left, if they are those described."""
+    following = folder / _NEXT_WEIGHTS_FILE
+    with contextlib.suppress(OSError, CheckpointError):
+        found = hashlib.sha256(following.read_bytes()).hexdigest()
+        if found == inspect_checkpoint(folder).sha256:
+            following.replace(folder / WEIGHTS_FILE)
 
 
 def weights_sha256(module: nn.Module) -> str:

@@ -194,6 +194,11 @@ class AutoencoderConfig:
             "autoencoder: the fsq bottleneck needs content_dim levels in quantizer_levels",
         )
         _require(
+            self.bottleneck != "fsq" or math.prod(self.quantizer_levels) < 1 << 63,
+            "autoencoder: the fsq bottleneck needs fewer than 2^63 combinations of "
+            "quantizer_levels, for codes to be integers",
+        )
+        _require(
             self.bottleneck != "binary" or self.content_dim <= 62,
             "autoencoder: the binary bottleneck needs content_dim <= 62, for codes to be integers",
         )

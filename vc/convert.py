@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -354,7 +354,7 @@ class Converter:
             if isinstance(reference, Voice):
                 voices.append(reference)
             elif not isinstance(reference, Audio) and is_voice_file(reference):
-                voices.append(self._fitting(load_voice(reference, self.model_sha256), reference))
+                voices.append(self.read_voice(reference))
             else:
                 clip_name = _name(reference, f"reference {number}")
                 clips.append((self.clip(reference), clip_name))
@@ -367,7 +367,13 @@ class Converter:
             return replace(voices[0], name=name or voices[0].name)
         return blend_voices(voices, [1.0] * len(voices), self.autoencoder.config, name)
 
-    def _fitting(self, voice: Voice, path: str | os.PathLike[str]) -> Voice:
+    def read_voice(self, path: str | os.PathLike[str]) -> Voice:
+        """Read a voice file that this model can speak with.
+
+        Raises:
+            VoiceError: as `load_voice`, or what it holds does not fit the model.
+        """
+        voice = load_voice(path, self.model_sha256)
         config, details = self.autoencoder.config, voice.details
         known = voice.speaker_embedding.shape == (config.embedding_dim,)
         if not known or (details is not None and details.shape[1] != config.n_mels):
@@ -405,7 +411,7 @@ class Converter:
 
     def _learn(self, clips: Sequence[tuple[Audio, str]], progress: Progress | None) -> Voice:
         """`_listen` to references, and `learn` them; those that came before are remembered."""
-        fingerprint = _fingerprint(clips)
+        fingerprint = voice_key([audio for audio, _ in clips])
         remembered = self._learnt.get(fingerprint)
         if remembered is not None:
             return remembered
@@ -421,9 +427,15 @@ class Converter:
         self._learnt[fingerprint] = voice
         return voice
 
-    def forget_voices(self) -> None:
-        """Forget the voices that were learnt last, which are remembered in case they come again."""
-        self._learnt.clear()
+    def forget_voices(self, but: Collection[bytes] = ()) -> None:
+        """Forget the voices that were learnt last, which are remembered in case they come again.
+
+        Args:
+            but: `voice_key`s of the clips whose voices are still remembered.
+        """
+        for key in list(self._learnt):
+            if key not in but:
+                self._learnt.pop(key, None)
 
     def hear(self, audio: Audio) -> HeardClip:
         """What is to be known of a clip of a voice, for `voice_of` and `lesson`."""
@@ -636,10 +648,10 @@ def check_strength(strength: float) -> None:
         raise VCError(f"strength {strength:g}: must lie between 0 and 1")
 
 
-def _fingerprint(clips: Sequence[tuple[Audio, str]]) -> bytes:
-    """The same for the same clips."""
+def voice_key(clips: Sequence[Audio]) -> bytes:
+    """What a voice that was learnt of clips is remembered by: the same for the same clips."""
     digest = hashlib.sha256()
-    for audio, _ in clips:
+    for audio in clips:
         digest.update(f"{audio.sample_rate} {audio.waveform.shape} ".encode())
         digest.update(audio.waveform.tobytes())
     return digest.digest()

@@ -38,7 +38,7 @@ from vc.clip_check import clipped_share, estimate_snr_db
 from vc.config import FeatureConfig, from_dict, to_dict
 from vc.errors import AudioError, DataError, WorkerError
 from vc.features import LogMel
-from vc.json_text import parse_json
+from vc.json_text import json_lines, parse_json
 from vc.layouts import UNLABELLED, Clip, LeftOut, find_clips, read_table
 from vc.pitch import estimate_f0
 from vc.safe_write import make_folder, write_bytes, write_text
@@ -365,7 +365,7 @@ def read_manifest(cache: Path) -> list[Utterance]:
     if not path.exists():
         raise DataError(f"{cache}: no {MANIFEST}; run `vc prepare` first")
     try:
-        return [_row(parse_json(line)) for line in path.read_text("utf-8").splitlines()]
+        return [_row(parse_json(line)) for line in json_lines(path.read_text("utf-8"))]
     except (OSError, ValueError) as error:  # of a ConfigError too
         raise DataError(f"{path}: not a manifest ({error}); run `vc prepare` again") from error
 

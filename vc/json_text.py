@@ -16,3 +16,8 @@ def parse_json(text: str) -> Any:
         return json.loads(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def json_lines(text: str) -> list[str]:
+    """The lines of JSON Lines, which end at a newline alone: strings in them may hold U+2028."""
+    return text.removesuffix("\n").split("\n") if text else []

@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -81,13 +81,13 @@ def find_clips(corpus: Path) -> Iterator[Clip | LeftOut]:
         return
     tables = _Tables()
     for file in find_audio(corpus):
-        for layout in (_common_voice, _vctk, _arctic, _librispeech):
+        for layout in (_common_voice, _vctk, _arctic, _librispeech, _plain):
             found = layout(corpus, file, tables)
+            if isinstance(found, Clip):
+                found = replace(found, utterance=_short(found.utterance))
             if found is not None:
                 yield found
                 break
-        else:
-            yield _plain(corpus, file, tables)
 
 
 def _plain(root: Path, file: Path, tables: _Tables) -> Clip:
@@ -170,7 +170,11 @@ def _is_file(path: Path) -> bool:
 def _part(text: str) -> str:
     """A name from a table as one part of a path: it cannot lead elsewhere, nor be too long."""
     part = re.sub(r"[/\x00-\x1f]", "-", text)
-    part = part if part.strip(".") else f"-{part}"
+    return _short(part if part.strip(".") else f"-{part}")
+
+
+def _short(part: str) -> str:
+    """A part of a path, cut and with its hash in place of the rest where it is too long."""
     coded = os.fsencode(part)
     if len(coded) <= _LONGEST_PART:
         return part

@@ -130,6 +130,8 @@ def encode_units(
     log_f0 = unit_log_f0(embedding.f0, model.mel_frames, model.mel_frames // 2 + 1)[: len(codes)]
     voiced = np.isfinite(log_f0)
     middle = float(np.median(log_f0[voiced])) if voiced.any() else math.log(150.0)
+    features = converter.features  # a pitch may be tracked a little beyond the limits of these
+    middle = min(max(middle, math.log(features.f0_min)), math.log(features.f0_max))
     runs: list[Run] = []
     edges = np.flatnonzero(np.diff(codes)) + 1
     for part in np.split(np.arange(len(codes)), edges):
@@ -379,7 +381,7 @@ def load_units(path: str | os.PathLike[str], model: UnitModel) -> Units:
         UnitsError: it cannot be read, or a line is wrong.
     """
     try:
-        text = read_small(path, _MAX_BYTES).decode()
+        text = read_small(path, _MAX_BYTES).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UnitsError(f"{path}: not a text; units begin with 'vc units 1'") from error
     return parse_units(text, model, str(path))

@@ -77,12 +77,12 @@ def take_part(cache: Path, folder: Path, clips: int) -> Path:
     training = [u for u in utterances if u.split == "train"]
     chosen = training[:: max(1, len(training) // clips)]
     chosen += [u for u in utterances if u.split == "validation"]
-    make_folder(folder)
-    write_text(folder / FEATURES_FILE, json.dumps(to_dict(read_features(cache))))
-    write_text(folder / MANIFEST, "".join(json.dumps(asdict(u)) + "\n" for u in chosen))
     link = folder / "features"
     if link.is_symlink() and link.resolve() != (cache / "features").resolve():
         raise DataError(f"{folder}: belongs to another cache; choose another output folder")
+    make_folder(folder)
+    write_text(folder / FEATURES_FILE, json.dumps(to_dict(read_features(cache))))
+    write_text(folder / MANIFEST, "".join(json.dumps(asdict(u)) + "\n" for u in chosen))
     if not link.is_symlink():
         link.symlink_to((cache / "features").resolve(), target_is_directory=True)
     return folder
@@ -209,6 +209,9 @@ def main(arguments: list[str] | None = None) -> int:
     except VCError as error:
         print(f"sweep: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("sweep: interrupted; run it again to go on", file=sys.stderr)
+        return 130
     print(shown)
     return 0
 

@@ -3,7 +3,8 @@
 Speakers of the training part of a prepared cache are embedded by the autoencoder. Two files are
 written: the Gaussian that new voices are drawn from, with details for them (see
 `vc/voice_prior.py`), and the plane of the demo's map (from low to high voices, and the widest
-spread across it) with one nameless point each of a few speakers.
+spread across it) with one nameless point each of a few speakers. Of another `--checkpoint` than
+the shipped one, the map is written only where `--map` says.
 
     python recipes/shipped/known_voices.py CACHE
 """
@@ -41,15 +42,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("cache", type=Path)
     parser.add_argument("--checkpoint", type=Path, default=SHIPPED)
-    parser.add_argument("--map", type=Path, default=MAP)
+    parser.add_argument("--map", type=Path, help="to write; of the shipped model the demo's own")
     arguments = parser.parse_args()
+    place = arguments.map
+    if place is None and arguments.checkpoint.resolve() == SHIPPED.resolve():
+        place = MAP
     converter = vc.load(arguments.checkpoint)
     vectors, frames = listen(arguments.cache, converter)
     prior = fit_prior(vectors, PRIOR_DIMS, frames[:MAX_FRAMES])
     save_prior(arguments.checkpoint / PRIOR_FILE, prior, converter.model_sha256)
     share = float(np.sum(prior.deviation**2) / vectors.shape[1])
     print(f"{PRIOR_FILE}: {len(vectors)} voices, {share:.0%} of their variance")
-    write_map(arguments.map, vectors, converter)
+    if place is not None:
+        write_map(place, vectors, converter)
 
 
 def listen(cache: Path, converter: Converter) -> tuple[np.ndarray, np.ndarray]:

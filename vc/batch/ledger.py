@@ -18,7 +18,7 @@ from typing import IO
 from vc.batch.tasks import Task
 from vc.config import SHIPPED, model_part
 from vc.errors import CheckpointError, DataError
-from vc.json_text import parse_json
+from vc.json_text import json_lines, parse_json
 
 LEDGER = ".vc-batch.jsonl"
 
@@ -52,7 +52,7 @@ class Ledger:
             raise DataError(f"{self.path.parent}: another batch is writing there") from error
         self._file.seek(0)
         text = self._file.read()
-        for line in text.splitlines():
+        for line in json_lines(text):
             with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
                 record = parse_json(line)
                 self.records[record.pop("output")] = record

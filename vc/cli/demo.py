@@ -11,7 +11,12 @@ from vc.errors import VCError
 
 def add_demo(commands: Commands) -> None:
     """Describe `vc demo`."""
-    demo = commands.add_parser("demo", help="open the page in the browser")
+    demo = commands.add_parser(
+        "demo",
+        help="open the page in the browser",
+        description="Open the page in the browser. Whatever the options, a voice may have 20 "
+        "reference clips; there may be 100 clips in a batch, and 10 minutes live at a time.",
+    )
     demo.add_argument("--host", default="127.0.0.1", help="this computer only, by default")
     demo.add_argument("--port", type=port, help="the first free one from 7860 by default")
     demo.add_argument("--user", help="ask for this name and a password")
@@ -20,10 +25,21 @@ def add_demo(commands: Commands) -> None:
         "--keep-uploads",
         type=Path,
         metavar="FOLDER",
-        help="keep what people upload and convert there; by default nothing stays",
+        help="keep what people upload and convert, in a new folder there at each start; by "
+        "default nothing stays",
     )
-    demo.add_argument("--max-minutes", type=above_zero, default=5.0, help="length of a clip")
-    demo.add_argument("--max-mb", type=above_zero, default=100.0, help="size of a file")
+    demo.add_argument(
+        "--max-minutes",
+        type=above_zero,
+        default=5.0,
+        help="length of a clip; %(default)g minutes by default",
+    )
+    demo.add_argument(
+        "--max-mb",
+        type=above_zero,
+        default=100.0,
+        help="size of a file; %(default)g MB by default",
+    )
     demo.add_argument("--no-browser", action="store_true", help="only print the address")
     add_checkpoint(demo)
     demo.set_defaults(run=_demo)

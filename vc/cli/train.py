@@ -65,7 +65,11 @@ def _tell_of_corpus(report: PreparationReport, cache: Path) -> None:
     write_page(report, page)
     for other in report.left_out:
         print(f"left out: {other}", file=sys.stderr)
-    print(f"{format_summary(report)}\n{cache}: ready to train on; plots in {page}")
+    parts = {utterance.split for utterance in report.utterances}
+    state = "ready to train on"
+    if not {"train", "validation"} <= parts:
+        state = "a training needs a second speaker, to validate with (`vc adapt` learns from one)"
+    print(f"{format_summary(report)}\n{cache}: {state}; plots in {page}")
 
 
 def add_train(commands: Commands) -> None:
@@ -89,21 +93,21 @@ def add_train(commands: Commands) -> None:
 def _train(options: argparse.Namespace) -> int:
     from vc.training.loop import validations
     from vc.training.processes import joined
-    from vc.training.run import Interrupted, find_recipe, pick_device, train
+    from vc.training.run import Interrupted, find_recipe, pick_device, read_training, train
 
     recipe = find_recipe(options.recipe)
+    _, settings = read_training(recipe, options.set)
     cache, minutes = options.cache, options.minutes
     if minutes is not None and not minutes > 0:
         raise VCError("--minutes must be above 0")
     with joined(pick_device(options.device)) as processes:
         if options.corpus:
-            from vc.config import FeatureConfig
             from vc.corpus import prepare
 
             started = time.monotonic()
             cache = options.output / "cache"
             if processes.is_first:
-                _tell_of_corpus(prepare(options.corpus, cache, FeatureConfig()), cache)
+                _tell_of_corpus(prepare(options.corpus, cache, settings.features), cache)
             processes.wait()
             if minutes is not None:
                 minutes -= processes.largest(time.monotonic() - started) / 60

@@ -382,7 +382,7 @@ class AutoencoderTask:
         """Rebuild and convert fixed segments of held-out speakers with the averaged weights."""
         generator = np.random.default_rng(0)
         data, model = self.validation, self.average
-        clips = np.arange(len(data.utterances))[: self.recipe.data.validation_clips]
+        clips = data.first_clips(self.recipe.data.validation_clips)
         source = self._cut(data, generator, clips)
         partners = np.array([data.draw_partner(generator, int(c)) for c in clips])
         reference = self._cut(data, generator, partners)
@@ -403,9 +403,11 @@ class AutoencoderTask:
     def _swapped(
         self, latent: Latent, source: Segments, reference: Segments
     ) -> tuple[Tensor, Tensor]:
-        """Each clip in the voice and pitch of the one before it, and the embeddings of these."""
-        other = latent.speaker_embedding.roll(1, dims=0)
-        log_f0 = source.log_f0_about(reference.median_log_f0().roll(1))
+        """Each clip in the voice and pitch of one by somebody else, and the embeddings of these."""
+        places = torch.from_numpy(self.validation.other_speakers(source.clips.cpu().numpy()))
+        places = places.to(self.device)
+        other = latent.speaker_embedding[places]
+        log_f0 = source.log_f0_about(reference.median_log_f0()[places])
         return self.average.decode(Latent(latent.content, other), log_f0, source.voiced), other
 
     def error(self, metrics: dict[str, float]) -> float:

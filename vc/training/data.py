@@ -84,11 +84,17 @@ class SpeechData:
         check_features(cache, features)
         self.features = features
         self.config = config
+        rows = read_manifest(cache)
         self.utterances = [
             u
-            for u in read_manifest(cache)
+            for u in rows
             if u.split == split and (u.seconds >= config.min_clip_s or split == "noise")
         ]
+        if not any(u.split == split for u in rows):
+            raise DataError(
+                f"{cache}: no {split} clips at all; prepare a corpus of two or more speakers, "
+                "one to validate with, or learn the voice of one by `vc adapt`"
+            )
         if not self.utterances:
             raise DataError(
                 f"{cache}: no {split} clips of at least {config.min_clip_s:g} s; "
@@ -138,6 +144,21 @@ class SpeechData:
         """Indices of `count` random utterances, speakers balanced."""
         picks = np.searchsorted(self._cumulative, generator.random(count))
         return np.minimum(picks, len(self.utterances) - 1)
+
+    def first_clips(self, count: int) -> np.ndarray:
+        """Indices of at most `count` utterances, always the same: of each speaker in turn."""
+        turns = np.concatenate([np.arange(len(clips)) for clips in self.clips_of])
+        return np.concatenate(self.clips_of)[np.argsort(turns, kind="stable")][:count]
+
+    def other_speakers(self, clips: np.ndarray) -> np.ndarray:
+        """For each of `clips` the place, among them, of the last one before it by somebody else.
+
+        Before the first comes the last. If one speaker said all, it is the one before.
+        """
+        speakers, places = self.speaker_of[clips], np.arange(len(clips))
+        before = (places[:, None] - 1 - places) % len(clips)  # (clips, clips), the nearest first
+        is_other = speakers[before] != speakers[:, None]
+        return before[places, is_other.argmax(axis=1)]
 
     def draw_partner(self, generator: np.random.Generator, clip: int) -> int:
         """Another clip of the same speaker, or the clip itself if it is the only one."""

@@ -101,7 +101,7 @@ class DenoiserTask:
         """The loss on fixed held-out segments, beside that of doing nothing."""
         torch.manual_seed(0)
         generator = np.random.default_rng(0)
-        clips = np.arange(len(self.validation.utterances))[: self.recipe.data.validation_clips]
+        clips = self.validation.first_clips(self.recipe.data.validation_clips)
         noisy, clean = self._mixed(self.validation, clips, generator)
         return {
             "denoising": float(denoising_loss(self.average(noisy), noisy, clean)),

@@ -229,14 +229,14 @@ class _Journal:
         return [self.task.error(figures) for figures in map(_figures, rows) if figures]
 
     def _validate(self, step: int, due: bool) -> None:
-        """Validate and export; what is not `due` is never the best."""
+        """Validate and export; what is not `due` or has no figures is never the best."""
         task, output, done = self.task, self.output, step + 1
         _seeded(self.run.seed, step)
         self.metrics = task.validate()
         _log_validation(output, done, self.metrics, due)
         task.export(output, done, self.metrics)
         errors = self._errors()
-        if due and errors[-1] == min(errors):
+        if due and self.metrics and errors[-1] == min(errors):
             task.export(output / BEST_FOLDER, done, self.metrics)
         if self.board:
             self.board.scalars(done, {f"{_VALIDATION}{k}": v for k, v in self.metrics.items()})

@@ -132,7 +132,7 @@ class MaskedTask:
     def validate(self) -> dict[str, float]:
         """Loss and share of right guesses on fixed hidden steps of held-out speakers."""
         generator = np.random.default_rng(0)
-        clips = np.arange(len(self.validation.utterances))[: self.recipe.data.validation_clips]
+        clips = self.validation.first_clips(self.recipe.data.validation_clips)
         content = self._content(self.validation, generator, clips)
         loss, right = self._guess(self.average, content, generator)
         used = self.average.codes(content).unique().numel()

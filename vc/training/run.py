@@ -83,15 +83,10 @@ def train(
     started = time.monotonic()
     if minutes is not None and not minutes > 0:
         raise ConfigError("--minutes must be above 0")
-    values = apply_overrides(read_recipe(find_recipe(recipe_file)), overrides)
-    kind = values.pop("kind", None)
-    if kind not in KINDS:
-        raise ConfigError(f"{recipe_file}: needs kind = one of {', '.join(KINDS)}")
-    recipe_class, task_class = KINDS[kind]
-    recipe = from_dict(recipe_class, values)
+    kind, recipe = read_training(recipe_file, overrides)
     if processes.size > 1 and _has_codebook(recipe):
         raise ConfigError("a codebook follows the batches of one process; start only one")
-    task = task_class(recipe, cache, device)
+    task = KINDS[kind][1](recipe, cache, device)
     run, data = recipe.run, recipe.data
     budget = None
     if minutes is not None:
@@ -116,6 +111,19 @@ def train(
         raise Interrupted(done, steps)
 
     return fit(task, run, output, processes, budget.replan if budget else None, interrupted)
+
+
+def read_training(recipe_file: Path, overrides: list[str]) -> tuple[str, Any]:
+    """Kind and settings of the training that a recipe describes; see `train`.
+
+    Raises:
+        ConfigError: no such recipe, or a setting that its kind does not have.
+    """
+    values = apply_overrides(read_recipe(find_recipe(recipe_file)), overrides)
+    kind = values.pop("kind", None)
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise ConfigError(f"{recipe_file}: needs kind = one of {', '.join(KINDS)}")
+    return kind, from_dict(KINDS[kind][0], values)
 
 
 def _has_codebook(recipe: Any) -> bool:

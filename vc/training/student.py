@@ -151,7 +151,7 @@ class StudentTask(ABC):
         for name, config in self._trials():
             torch.manual_seed(0)
             generator = np.random.default_rng(0)
-            clips = np.arange(len(self.validation.utterances))[: self.recipe.data.validation_clips]
+            clips = self.validation.first_clips(self.recipe.data.validation_clips)
             piece, waveform = self._cut(self.validation, generator, clips)
             degraded = self.degrade(piece.log_mel, waveform, config, generator)
             losses = self.losses(self.average, piece, degraded)

@@ -132,7 +132,7 @@ class UnitTask:
     def validate(self) -> dict[str, float]:
         """Errors of content and of decoded mels on held-out segments, by number of codebooks."""
         coder, data = self.average, self.validation
-        clips = np.arange(len(data.utterances))[: self.recipe.data.validation_clips]
+        clips = data.first_clips(self.recipe.data.validation_clips)
         segments = self._cut(data, np.random.default_rng(0), clips)
         content = self.autoencoder.encode_content(segments.log_mel)
         every = slice(None)

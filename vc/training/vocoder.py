@@ -163,7 +163,7 @@ class VocoderTask:
     def validate(self) -> dict[str, float]:
         """Spectral losses of the averaged weights on fixed segments of held-out speakers."""
         generator = np.random.default_rng(0)
-        clips = np.arange(len(self.validation.utterances))[: self.recipe.data.validation_clips]
+        clips = self.validation.first_clips(self.recipe.data.validation_clips)
         segments, waveform = self._cut(self.validation, generator, clips)
         losses = self._spectral_losses(*self._rebuild(self.average, segments, waveform))
         return {k: float(v) for k, v in losses.items()}
