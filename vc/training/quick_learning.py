@@ -210,10 +210,10 @@ class QuickLearningTask:
 
     @cached_property
     def _held_out(self) -> list[_Trial]:
-        """Of a few validation clips, without strangers; heard once."""
-        data, generator = self.validation, np.random.default_rng(0)
-        clips = data.first_clips(self.recipe.data.validation_clips)
-        return [self._trial(data, generator, int(i), are_strangers=False) for i in clips]
+        """Of each of the first validation clips, without strangers; heard once."""
+        generator = np.random.default_rng(0)
+        clips = range(len(self.validation.utterances))[: self.recipe.data.validation_clips]
+        return [self._trial(self.validation, generator, i, are_strangers=False) for i in clips]
 
     def validate(self) -> dict[str, float]:
         """Errors about other clips of held-out speakers, listened to and learnt."""
