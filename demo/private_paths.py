@@ -5,7 +5,8 @@ or a new one where `--keep-uploads` says. On the way out that folder is replaced
 way in the alias by the folder.
 
 Where a program gives an address instead of an upload, Gradio would fetch it, however large it is
-and before anybody has consented. So such requests are refused.
+and before anybody has consented; and it would pass on to anyone what lies at any public address.
+So such requests are refused.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from starlette.responses import JSONResponse
 
 ALIAS = "/files-of-this-visit"
 ADDRESS = "A clip must be a file, not an address: download it and give the file."
+RELAYED = "Only files of this page are served; open the address itself."
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -60,6 +62,9 @@ class PrivatePaths:
             "raw_path": self._inwards(scope.get("raw_path") or b"", self.quoted),
             "query_string": self._inwards(scope.get("query_string", b""), self.quoted),
         }
+        if "://" in scope["path"]:
+            await _refuse(RELAYED)(scope, receive, send)
+            return
         if _is_json(_content_type(scope["headers"])):
             message = await self._whole(receive)
             if _names_address(message.get("body", b"")):

@@ -229,6 +229,14 @@ def test_an_address_is_no_clip_and_nothing_is_fetched_from_it(
     assert answer.json()["error"].startswith("A clip must be a file")
 
 
+@pytest.mark.parametrize("address", ["https://example.com/a.flac", "http%3A%2F%2Fexample.com/a"])
+@pytest.mark.parametrize("route", ["file=", "file/", "proxy="])
+def test_nothing_from_elsewhere_is_passed_on(served: Served, route: str, address: str) -> None:
+    answer = httpx.get(f"{served.url}gradio_api/{route}{address}", timeout=60)
+    assert answer.status_code == 422
+    assert answer.json()["error"].startswith("Only files of this page are served")
+
+
 def test_a_program_that_gives_an_address_is_told_what_to_do(client: Client) -> None:
     with pytest.raises(ValidationError, match="download it and give the file"):
         client.predict(handle_file("https://example.com/clip.flac"), api_name="/check_source")
