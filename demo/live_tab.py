@@ -10,18 +10,14 @@ from typing import Any
 import gradio as gr
 
 from demo.clips import show
-from demo.convert_tab import CHECKS, ConvertTab, need_consent
+from demo.convert_tab import CHECKS, QUEUE, ConvertTab, need_consent
 from demo.live_streams import LONGEST_S
-from demo.studio import AT_ONCE, Studio
+from demo.studio import Studio
 from demo.voice_choices import KEEP, MATCH, wanted_pitch
 from vc.errors import VCError
 
 # voices wait for a free conversion, and checks of clips do not wait for them
-LEARNING: dict[str, Any] = {
-    "concurrency_limit": AT_ONCE,
-    "concurrency_id": "live",
-    "show_progress": "hidden",
-}
+LEARNING: dict[str, Any] = {**QUEUE, "concurrency_id": "live", "show_progress": "hidden"}
 PANEL = f"""
 <section class="vc-live" data-state="off" aria-label="Levels">
 <label>You <meter data-role="heard" min="0" max="1" high="0.97" value="0"></meter></label>

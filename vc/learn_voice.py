@@ -28,7 +28,7 @@ from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.decoder import Decoder
 from vc.model.layers import smooth_bands
 from vc.model.tuning import Tuning, tuned, untuned
-from vc.pitch import interpolate_log_f0, moved_f0, shift_semitones, within_range
+from vc.pitch import interpolate_log_f0, moved_f0
 from vc.voice import Voice
 
 OTHERS = 8  # voices that each clip is also said in
@@ -156,8 +156,8 @@ def make_exercise(model: Autoencoder, lesson: Lesson, embedding: Tensor) -> Exer
         )
         shift = _SHIFTS[number % len(_SHIFTS)]
         if shift:
-            f0 = shift_semitones(lesson.log_f0.exp().cpu().numpy(), shift)
-            log_f0 = np.log(within_range(f0, model.features))
+            own_f0 = lesson.log_f0.exp().cpu().numpy()
+            log_f0 = np.log(moved_f0(own_f0, None, shift, model.features))
             half, said = say(content, torch.from_numpy(log_f0).to(half)[None])
         begun.append(half)
         wanted.append(said + missing)

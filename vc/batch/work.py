@@ -38,13 +38,13 @@ def _voice(
     kept: Path | None,
 ) -> Any:
     """The voice of the references: learnt, or as another worker has left it in `kept`."""
-    from vc.voice import load_voice, save_voice
+    from vc.voice import save_voice
 
     converter = _converter(checkpoint, vocoder)
     if kept is None:
         return converter.voice(list(references), learn=learn)
     with contextlib.suppress(VCError):  # not there yet, or damaged
-        return load_voice(kept, converter.model_sha256)
+        return converter.read_voice(kept)
     voice = converter.voice(list(references), learn=learn)
     with contextlib.suppress(VCError):  # others learn it by themselves
         save_voice(kept, voice, converter.model_sha256)
