@@ -14,7 +14,15 @@ from vc.audio import Audio, write_audio
 from vc.cli import main
 from vc.convert import Converter, load
 from vc.errors import VoiceError
-from vc.learn_voice import Lesson, make_exercise
+from vc.learn_voice import (
+    Exercise,
+    Lesson,
+    cut_exercises,
+    heard_loss,
+    learn_voice,
+    make_exercise,
+    say_exercise,
+)
 from vc.model.autoencoder import Latent
 from vc.model.tuning import RANK, Tuning, mix_tunings, tunable, tuned, untuned
 from vc.voice import Voice, blend_voices, load_voice, save_voice
@@ -106,6 +114,52 @@ def test_lessons_are_spoken_within_the_models_range(
     own, _, lower = spoken
     torch.testing.assert_close(own[0], glide)
     assert lower.min() > tiny.features.f0_min and (lower.diff() > 0).all()  # no melody lies still
+
+
+def test_what_is_heard_in_a_voice_comes_nearer_to_its_clip(
+    shipped: Converter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = shipped.autoencoder
+    clip = shipped.hear(Audio(make_voice(150.0, (600.0, 1300.0, 2800.0), seconds=4.0), 16_000))
+    lesson, voice = shipped.lesson(clip, shipped.other_voices()[:4]), clip.speaker_embedding
+    exercise = make_exercise(model, lesson, voice[None])
+    assert exercise.is_heard.tolist() == [True, False, True, False]  # where the pitch is its own
+    frames = lesson.log_mel.shape[-1]
+    at_own_pitch = Exercise(*(part[exercise.is_heard] for part in exercise))
+
+    def heard() -> float:
+        decoder = tuned(model.decoder, learn_voice(model, [lesson], voice, steps=24))
+        with torch.inference_mode():
+            said = say_exercise(model, decoder, at_own_pitch, voice[None])
+            assert said.shape[-1] == frames
+            return float(heard_loss(model, said, at_own_pitch))
+
+    with_ears = heard()
+    monkeypatch.setattr("vc.learn_voice._HEARD_WEIGHT", 0.0)
+    assert with_ears < 0.95 * heard()
+
+
+def test_a_piece_is_heard_where_it_was_cut(tiny: Converter) -> None:
+    stride, frames = tiny.autoencoder.config.content_stride, 301
+    assert stride == 2
+    count = torch.arange(frames, dtype=torch.float32)
+    spoken = count.expand(3, 1, frames)
+    exercise = Exercise(spoken, spoken, spoken[..., ::stride], torch.tensor([True, False, True]))
+    piece = cut_exercises([exercise] * 20, np.random.default_rng(0), stride)
+    assert piece.content.shape[-1] * stride == piece.wanted.shape[-1]
+    apart = piece.content - piece.wanted[..., ::stride]
+    assert apart.abs().max() < stride
+    assert len(set(piece.wanted[:, 0, 0].tolist())) > 10
+
+
+def test_a_clip_that_does_not_fill_a_piece_is_not_heard(tiny: Converter) -> None:
+    config = tiny.autoencoder.config
+    for frames, is_heard in ((100, False), (140, True)):
+        content = torch.zeros(1, config.content_dim, frames // config.content_stride)
+        still = torch.full((frames,), 5.0)
+        lesson = Lesson(content, torch.zeros(config.n_mels, frames), still, torch.ones(frames))
+        voice = torch.zeros(1, config.embedding_dim)
+        assert make_exercise(tiny.autoencoder, lesson, voice).is_heard.tolist() == [is_heard]
 
 
 def test_a_source_is_rebuilt_by_a_decoder_that_knows_no_other_voice(tiny: Converter) -> None:

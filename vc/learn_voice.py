@@ -9,7 +9,10 @@ What it learns is small (`vc.model.tuning`), and the more of the voice there is,
 What is to become of a clip is not the clip itself, but what the decoder says, with what is missing
 of the clip as far as that is broad over the bands and slow. For what is fine and fast nobody can
 know from content, so of that a decoder would learn the mean, and blur; and harmonics go with the
-pitch, which is another in half of the lessons, as the voice is to be heard at all.
+pitch, which is another in half of the lessons, as the voice is to be heard at all. How a speaker
+moves is asked for in another way: where the pitch is the clip's, the content encoder is to hear
+what it hears in the clip (a perceptual loss, Johnson et al. 2016, arXiv:1603.08155, by the model's
+own ears).
 """
 
 from __future__ import annotations
@@ -38,6 +41,8 @@ _WINDOW_FRAMES, _LEARNING_RATE = 128, 2e-3
 _SHIFTS = (0.0, -7.0, 0.0, 7.0, 0.0, -3.5, 0.0, 3.5)  # semitones, one for each voice
 _COEFFICIENTS, _SMOOTHED_FRAMES = 12, 5  # cepstral; of what is learnt
 _MOST_FRAMES = 40_000  # that are kept for the second half of the decoder: 40 MB
+_HEARD_WEIGHT, _OTHER_PITCH_WEIGHT = 6.0, 2.0  # beside what is said at the clip's own pitch
+_EDGE_FRAMES = 16  # of a piece, where what lies beyond it would be heard, too
 
 
 class Lesson(NamedTuple):
@@ -54,6 +59,8 @@ class Exercise(NamedTuple):
 
     begun: Tensor  # (voices, width, frames)
     wanted: Tensor  # (voices, n_mels, frames)
+    content: Tensor  # (voices, content_dim, content_frames), to be heard in it
+    is_heard: Tensor  # (voices,), whether that is asked for
 
 
 @torch.inference_mode()
@@ -101,6 +108,7 @@ def learn_voice(
     seconds = sum(lesson.log_mel.shape[-1] for lesson in lessons) / model.features.frame_rate
     steps = steps or round(np.clip(_STEPS_A_SECOND * seconds, _MIN_STEPS, _MAX_STEPS))
     generator = np.random.default_rng(0)  # the same clips give the same voice
+    stride = model.config.content_stride
     embedding = speaker_embedding.detach().to(model.get_buffer("mel_mean"))[None]
     exercises = [make_exercise(model, lesson, embedding) for lesson in _thin_out(lessons)]
     shares = np.array([lesson.log_mel.shape[-1] for lesson in lessons], float)
@@ -113,9 +121,14 @@ def learn_voice(
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         for step in range(steps):
             chosen = generator.choice(len(lessons), p=shares)
-            exercise = cut_exercises([exercises[chosen]], generator)
+            exercise = cut_exercises([exercises[chosen]], generator, stride)
             decoder = tuned(model.decoder, tuning, factored=True)
-            loss = lesson_loss(model, decoder, exercise, embedding)
+            said = say_exercise(model, decoder, exercise, embedding)
+            loss = lesson_loss(said, exercise)
+            if exercise.is_heard.all():
+                loss = loss + _HEARD_WEIGHT * heard_loss(model, said, exercise)
+            else:  # or other pitches would hardly count beside it
+                loss = _OTHER_PITCH_WEIGHT * loss
             for tensor, gradient in zip(learnt, torch.autograd.grad(loss, learnt), strict=True):
                 tensor.grad = gradient
             optimizer.step()
@@ -147,7 +160,7 @@ def make_exercise(model: Autoencoder, lesson: Lesson, embedding: Tensor) -> Exer
         half = model.decoder.begin(content[None], embedding, log_f0, voiced)
         return half, model.denormalize(model.decoder.end(half, embedding))
 
-    begun, wanted = [], []
+    begun, wanted, own_pitch = [], [], []
     for number, content in enumerate(lesson.content):
         half, said = say(content, lesson.log_f0[None])
         missing = smooth_bands(lesson.log_mel[None] - said, _COEFFICIENTS)
@@ -161,33 +174,64 @@ def make_exercise(model: Autoencoder, lesson: Lesson, embedding: Tensor) -> Exer
             half, said = say(content, torch.from_numpy(log_f0).to(half)[None])
         begun.append(half)
         wanted.append(said + missing)
-    return Exercise(torch.cat(begun), torch.cat(wanted))
+        own_pitch.append(not shift)
+    heard = model.encode_content(lesson.log_mel[None]).expand(len(begun), -1, -1)
+    # a clip that is repeated to fill a piece would be heard as something else
+    is_heard = torch.tensor(own_pitch) & (lesson.log_mel.shape[-1] >= _WINDOW_FRAMES)
+    return Exercise(torch.cat(begun), torch.cat(wanted), heard, is_heard)
 
 
-def cut_exercises(exercises: Sequence[Exercise], generator: np.random.Generator) -> Exercise:
-    """Pieces of one length of several, each in one voice; a shorter one is repeated to fill it."""
-    begun, wanted = [], []
+def cut_exercises(
+    exercises: Sequence[Exercise], generator: np.random.Generator, stride: int
+) -> Exercise:
+    """Pieces of one length of several, each in one voice; a shorter one is repeated to fill it.
+
+    Args:
+        exercises: of any length.
+        generator: that the pieces are drawn with.
+        stride: mel frames for each frame of content.
+    """
+    pieces = []
     for exercise in exercises:
         voices, _, frames = exercise.wanted.shape
         first = generator.integers(max(1, frames - _WINDOW_FRAMES + 1))
         rows = torch.from_numpy((first + np.arange(_WINDOW_FRAMES)) % frames)
         voice = generator.integers(voices)
-        begun.append(exercise.begun[voice][:, rows])
-        wanted.append(exercise.wanted[voice][:, rows])
-    return Exercise(torch.stack(begun), torch.stack(wanted))
+        heard = exercise.content[voice][:, rows[::stride] // stride]
+        spoken = exercise.begun[voice][:, rows], exercise.wanted[voice][:, rows]
+        pieces.append(Exercise(*spoken, heard, exercise.is_heard[voice]))
+    return Exercise(*(torch.stack(parts) for parts in zip(*pieces, strict=True)))
 
 
-def lesson_loss(
+def say_exercise(
     model: Autoencoder, decoder: Decoder, exercise: Exercise, embedding: Tensor
 ) -> Tensor:
-    """How far what `decoder`, tuned to a voice `(1, embedding_dim)`, says is from what it should.
+    """What `decoder`, tuned to a voice, makes of pieces of one length, `(pieces, n_mels, frames)`.
 
     Args:
         model: that the decoder belongs to.
-        decoder: whose second half is looked at.
-        exercise: several, of one length.
-        embedding: of the voice.
+        decoder: whose second half speaks.
+        exercise: several pieces.
+        embedding: of the voice, `(1, embedding_dim)`.
     """
     said = decoder.end(exercise.begun, embedding.expand(len(exercise.begun), -1))
-    error = model.denormalize(said) - exercise.wanted
+    return model.denormalize(said)
+
+
+def lesson_loss(said: Tensor, exercise: Exercise) -> Tensor:
+    """How far what was said, `(pieces, n_mels, frames)`, is from what was wanted."""
+    error = said - exercise.wanted
     return error.abs().mean() + envelope_loss(error)
+
+
+def heard_loss(model: Autoencoder, said: Tensor, exercise: Exercise) -> Tensor:
+    """How far what is heard in what was said is from what is heard in the clip.
+
+    Args:
+        model: that listens.
+        said: `(pieces, n_mels, frames)`.
+        exercise: what was to be said.
+    """
+    edge = _EDGE_FRAMES // model.config.content_stride
+    error = model.encode_content(said) - exercise.content
+    return error[..., edge : error.shape[-1] - edge].abs().mean()

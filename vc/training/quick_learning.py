@@ -42,6 +42,7 @@ from vc.learn_voice import (
     learn_voice,
     lesson_loss,
     make_exercise,
+    say_exercise,
 )
 from vc.model.decoder import Decoder
 from vc.model.layers import read_between_bands
@@ -140,7 +141,8 @@ class QuickLearningTask:
             trial = self._trial(self.train_data, generator, int(clip), are_strangers=True)
             steps = int(generator.integers(fewest, most, endpoint=True))
             tuning = learn_voice(self.model, [trial.lesson], trial.embedding[0], steps)
-            cut = cut_exercises([trial.question] * _PIECES, generator)
+            stride = self.model.config.content_stride
+            cut = cut_exercises([trial.question] * _PIECES, generator, stride)
             for name, learnt, weight in (
                 ("learnt/loss", tuning, 1.0),
                 ("listened/loss", None, recipe.listened),
@@ -155,7 +157,8 @@ class QuickLearningTask:
         decoder = self.model.decoder
         learnt = tuned(decoder, tuning) if tuning else decoder
         weights = {k: v.detach().requires_grad_(True) for k, v in tunable(learnt)}
-        loss = lesson_loss(self.model, with_weights(decoder, weights), cut, embedding)
+        said = say_exercise(self.model, with_weights(decoder, weights), cut, embedding)
+        loss = lesson_loss(said, cut)
         gradients = torch.autograd.grad(weight * loss, list(weights.values()))
         for (_, parameter), gradient in zip(tunable(decoder), gradients, strict=True):
             if parameter.grad is None:
@@ -220,12 +223,11 @@ class QuickLearningTask:
         errors = []
         for trial in self._held_out:
             with torch.no_grad():
-                errors.append(
-                    [
-                        float(lesson_loss(self.average, decoder, trial.question, trial.embedding))
-                        for decoder in self._before_and_after(trial)
-                    ]
-                )
+                said = [
+                    say_exercise(self.average, decoder, trial.question, trial.embedding)
+                    for decoder in self._before_and_after(trial)
+                ]
+                errors.append([float(lesson_loss(x, trial.question)) for x in said])
         listened, learnt = np.mean(errors, axis=0)
         return {"listened": float(listened), "learnt": float(learnt)}
 
