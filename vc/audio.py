@@ -470,7 +470,8 @@ def without_offset(waveform: Waveform) -> Waveform:
     if not waveform.size:
         return waveform
     mean, deviation = waveform.mean(dtype=np.float64), waveform.std(dtype=np.float64)
-    return (waveform - unusual_offset(float(mean), float(deviation))).astype(np.float32)
+    offset = np.float64(unusual_offset(float(mean), float(deviation)))  # rounded once, at the end
+    return (waveform - offset).astype(np.float32)
 
 
 def unusual_offset(mean: float, deviation: float) -> float:
