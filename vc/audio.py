@@ -470,8 +470,12 @@ def without_offset(waveform: Waveform) -> Waveform:
     if not waveform.size:
         return waveform
     mean, deviation = waveform.mean(dtype=np.float64), waveform.std(dtype=np.float64)
-    offset = np.float64(unusual_offset(float(mean), float(deviation)))  # rounded once, at the end
-    return (waveform - offset).astype(np.float32)
+    return subtract(waveform, unusual_offset(float(mean), float(deviation)))
+
+
+def subtract(waveform: Waveform, offset: float) -> Waveform:
+    """A waveform less a constant, rounded once: in blocks it is the same as whole."""
+    return (waveform - np.float64(offset)).astype(np.float32)
 
 
 def unusual_offset(mean: float, deviation: float) -> float:

@@ -36,6 +36,7 @@ from vc.audio import (
     check_writable,
     file_duration_s,
     read_blocks,
+    subtract,
     unusual_offset,
     wanted_level_db,
     writable_rate,
@@ -286,7 +287,7 @@ class _Levelled:
 
     def read(self, start: int, stop: int) -> Waveform:
         """Some of the samples."""
-        centred = (self.rows.read(start, stop) - np.float64(self.offset)).astype(np.float32)
+        centred = subtract(self.rows.read(start, stop), self.offset)
         return (centred * self.gain).astype(np.float32)
 
 

@@ -160,7 +160,9 @@ def make_exercise(model: Autoencoder, lesson: Lesson, embedding: Tensor) -> Exer
         half = model.decoder.begin(content[None], embedding, log_f0, voiced)
         return half, model.denormalize(model.decoder.end(half, embedding))
 
-    begun, wanted, own_pitch = [], [], []
+    begun, wanted, is_heard = [], [], []
+    # a clip that is repeated to fill a piece would be heard as something else
+    fills_a_piece = lesson.log_mel.shape[-1] >= _WINDOW_FRAMES
     for number, content in enumerate(lesson.content):
         half, said = say(content, lesson.log_f0[None])
         missing = smooth_bands(lesson.log_mel[None] - said, _COEFFICIENTS)
@@ -174,11 +176,9 @@ def make_exercise(model: Autoencoder, lesson: Lesson, embedding: Tensor) -> Exer
             half, said = say(content, torch.from_numpy(log_f0).to(half)[None])
         begun.append(half)
         wanted.append(said + missing)
-        own_pitch.append(not shift)
+        is_heard.append(fills_a_piece and not shift)
     heard = model.encode_content(lesson.log_mel[None]).expand(len(begun), -1, -1)
-    # a clip that is repeated to fill a piece would be heard as something else
-    is_heard = torch.tensor(own_pitch) & (lesson.log_mel.shape[-1] >= _WINDOW_FRAMES)
-    return Exercise(torch.cat(begun), torch.cat(wanted), heard, is_heard)
+    return Exercise(torch.cat(begun), torch.cat(wanted), heard, torch.tensor(is_heard))
 
 
 def cut_exercises(

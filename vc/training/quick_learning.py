@@ -248,8 +248,8 @@ class QuickLearningTask:
             for name, decoder in zip(
                 ("listened", "learnt"), self._before_and_after(trial), strict=True
             ):
-                said = decoder.end(trial.question.begun[:1], trial.embedding)
-                mels[name] = self.average.denormalize(said)[0]
+                said = say_exercise(self.average, decoder, trial.question, trial.embedding)
+                mels[name] = said[0]
         return [Example(f"quick_learning/{name}", mel) for name, mel in mels.items()]
 
     def export(self, folder: Path, step: int, metrics: dict[str, float]) -> None:
