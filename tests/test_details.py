@@ -20,7 +20,7 @@ from vc.model.details import (
 from vc.model.layers import smooth_bands
 from vc.voice import Voice, blend_voices, load_voice, save_voice
 
-N_MELS = 80
+N_MELS, LOWEST = 80, 45  # bands, and the lowest that is lent
 
 
 def frames(count: int, seed: int = 0) -> torch.Tensor:
@@ -34,9 +34,9 @@ def test_a_blurred_frame_gets_its_own_details_back() -> None:
     blurred = smooth_bands(real.T[None], 8)
     louder = blurred + 1.5  # how loud a frame is does not matter
     lent = lend_details(louder, torch.ones(1, 40), real[None])
-    upper = slice(50, None)
+    upper = slice(LOWEST, None)
     torch.testing.assert_close(lent[0, upper], real.T[upper] + 1.5, atol=1e-4, rtol=0)
-    torch.testing.assert_close(lent[:, :50], louder[:, :50])
+    torch.testing.assert_close(lent[:, :LOWEST], louder[:, :LOWEST])
 
 
 def test_details_flutter_less_than_if_every_frame_were_judged_by_itself(
@@ -49,9 +49,9 @@ def test_details_flutter_less_than_if_every_frame_were_judged_by_itself(
     spoken = broad[:1] + 0.05 * smooth_bands(frames(200, seed=3).T[None], 8)[0].T
 
     def changes() -> int:
-        lent = lend_details(spoken.T[None], torch.ones(1, 200), details[None])[0, 50:]
-        taken = lent - smooth_bands(spoken.T[None], 8)[0, 50:]
-        return int((taken.T @ fine[0, 50:] > taken.T @ fine[1, 50:]).diff().sum())
+        lent = lend_details(spoken.T[None], torch.ones(1, 200), details[None])[0, LOWEST:]
+        taken = lent - smooth_bands(spoken.T[None], 8)[0, LOWEST:]
+        return int((taken.T @ fine[0, LOWEST:] > taken.T @ fine[1, LOWEST:]).diff().sum())
 
     steady = changes()
     monkeypatch.setattr("vc.model.details._ROUNDS", 0)

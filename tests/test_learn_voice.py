@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.conftest import make_voice
+from tests.conftest import TINY_AUTOENCODER, make_voice
 from vc.adapt import _error_db
 from vc.audio import Audio, write_audio
 from vc.cli import main
+from vc.config import FeatureConfig
 from vc.convert import Converter, load
 from vc.errors import VoiceError
 from vc.learn_voice import (
@@ -23,7 +24,7 @@ from vc.learn_voice import (
     make_exercise,
     say_exercise,
 )
-from vc.model.autoencoder import Latent
+from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.tuning import RANK, Tuning, mix_tunings, tunable, tuned, untuned
 from vc.voice import Voice, blend_voices, load_voice, save_voice
 
@@ -176,6 +177,14 @@ def test_a_source_is_rebuilt_by_a_decoder_that_knows_no_other_voice(tiny: Conver
         both = Latent(*(part.expand(2, -1, *part.shape[2:]) for part in latent))
         at_once = twin.decode_both(both, log_f0.expand(2, -1), voiced.expand(2, -1))
     torch.testing.assert_close(at_once, (said, wanted))
+
+
+def test_a_voice_that_was_learnt_is_asked_for_as_it_is() -> None:
+    model = Autoencoder(replace(TINY_AUTOENCODER, emphasis=0.3), FeatureConfig()).eval()
+    voice = model.encode_speaker(torch.randn(1, 80, 40) - 5).detach()
+    assert not torch.allclose(model.emphasise(voice), voice, atol=1e-3)
+    learnt = model.tuned(untuned(model.decoder, torch.Generator()))
+    torch.testing.assert_close(learnt.emphasise(voice), voice)
 
 
 def test_the_same_clips_are_learnt_once(tiny: Converter, low_voice: Audio) -> None:

@@ -60,8 +60,8 @@ def test_clarity_acts_on_voiced_frames_below_its_limit_only() -> None:
     vocoder = SourceFilterVocoder(clear, FEATURES).eval()
     log_mel, log_f0 = torch.full((1, 80, 10), -5.0), torch.full((1, 10), 5.0)
     voiced = torch.tensor([[1.0] * 5 + [0.0] * 5])
-    pulse, noise, phase, _ = vocoder.filters(log_mel, log_f0, voiced)
-    plain_pulse, plain_noise, plain_phase, _ = vocoder.train().filters(log_mel, log_f0, voiced)
+    pulse, noise, phase, *_ = vocoder.filters(log_mel, log_f0, voiced)
+    plain_pulse, plain_noise, plain_phase, *_ = vocoder.train().filters(log_mel, log_f0, voiced)
     steps, limit = 5 * vocoder.steps_per_frame, vocoder.bins // 2
     low_and_voiced = torch.zeros_like(pulse)
     low_and_voiced[:, :limit, :steps] = np.log(10) / 20

@@ -213,6 +213,7 @@ class ExportableVocoder(nn.Module):
         """See `SourceFilterVocoder.forward`; mels are decoded ones."""
         config = self.vocoder.config
         filters = self.vocoder.filters(log_mel, log_f0, voiced, decoded=True)
+        filters = self.vocoder.steady(filters)
         samples = log_mel.shape[-1] * config.hop_length
         f0 = upsample_log_f0(log_f0, config.hop_length, samples).exp()
         pulse_gain = filters.pulse.exp() / config.n_fft**0.5

@@ -41,7 +41,7 @@ _WINDOW_FRAMES, _LEARNING_RATE = 128, 2e-3
 _SHIFTS = (0.0, -7.0, 0.0, 7.0, 0.0, -3.5, 0.0, 3.5)  # semitones, one for each voice
 _COEFFICIENTS, _SMOOTHED_FRAMES = 12, 5  # cepstral; of what is learnt
 _MOST_FRAMES = 40_000  # that are kept for the second half of the decoder: 40 MB
-_HEARD_WEIGHT, _OTHER_PITCH_WEIGHT = 6.0, 2.0  # beside what is said at the clip's own pitch
+_HEARD_WEIGHT, _OTHER_PITCH_WEIGHT = 10.0, 2.0  # beside what is said at the clip's own pitch
 _EDGE_FRAMES = 16  # of a piece, where what lies beyond it would be heard, too
 
 

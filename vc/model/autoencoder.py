@@ -29,7 +29,6 @@ from vc.model.vocal_tract import VocalTractEncoder, bend
 
 _FOLLOWING = 0.01  # how far the average voice moves to each batch's
 _HEARD_S = 60.0
-_TUNED_EMPHASIS = 0.5  # of the emphasis that a voice has which is only listened to
 
 
 class Latent(NamedTuple):
@@ -186,13 +185,13 @@ class Autoencoder(MelNetwork):
     def tuned(self, tuning: Tuning | None) -> Autoencoder:
         """The same model, for conversions into a voice that its decoder has learnt.
 
-        All but what was tuned is shared, and such a decoder is asked for less more of the voice
-        than it has. See `vc.model.tuning`.
+        All but what was tuned is shared. Such a decoder says all of the voice that it is asked for,
+        so it is not asked for more (`emphasise`). See `vc.model.tuning`.
         """
         if tuning is None:
             return self
         twin = copy.copy(self)
-        twin.config = replace(self.config, emphasis=_TUNED_EMPHASIS * self.config.emphasis)
+        twin.config = replace(self.config, emphasis=0.0)
         decoder = tuned(self.decoder, tuning)
         twin._modules = self._modules | {"decoder": decoder, "untuned": self.decoder}
         return twin

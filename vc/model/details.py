@@ -1,7 +1,7 @@
 """The fine structure of decoded mels: harmonics are steadied, and the rest is lent by a recording.
 
 A decoder that is trained to be right on average makes up harmonics that flutter, and blurs what it
-cannot know: of voiced sounds above 2.5 kHz the narrow peaks, which are a speaker's own. A listener
+cannot know: of voiced sounds above 2 kHz the narrow peaks, which are a speaker's own. A listener
 hears that as dullness (it is most of what DNSMOS P.808 takes off for the autoencoder). So each
 decoded frame takes them from a voiced frame of the reference whose broad spectrum is like its own,
 and whose details go with those that its neighbours take: unit selection (Hunt & Black 1996) of
@@ -27,7 +27,7 @@ _ROUNDS = 3  # of choosing anew
 _STEADINESS = 0.3  # what a change of details counts beside the distance of the broad spectra
 CONTEXT = 1 + _ROUNDS  # frames on either side that a finished frame depends on
 
-_LOWEST_SHARE = 0.625  # of the bands, 2.5 kHz: words lie below
+_LOWEST_SHARE = 0.5625  # of the bands, 2 kHz: words lie below
 _BROAD_COEFFICIENTS = 8  # cepstral: what is finer is lent
 _FORMANT_COEFFICIENTS = 20  # cepstral: what is finer is harmonics rather than formants
 

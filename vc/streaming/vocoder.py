@@ -25,7 +25,7 @@ class StepwiseVocoder:
     def __init__(self, vocoder: SourceFilterVocoder) -> None:
         self.vocoder = stepwise(vocoder, STEP)
         kept = self.kept = vocoder.filter_context
-        self._log_mel, self._log_f0 = (Past(kept, STEP) for _ in range(2))
+        self._log_mel, self._log_f0, self._voiced = (Past(kept, STEP) for _ in range(3))
         self._shares = [Past(kept, STEP) for _ in Shares._fields]
         self._columns = [Past(kept * vocoder.steps_per_frame, STEP) for _ in range(3)]
         self._noise = WhiteNoise(vocoder.features.hop_length)
@@ -54,11 +54,11 @@ class StepwiseVocoder:
 
     def _filters(self, log_mel: Tensor, log_f0: Tensor, voiced: Tensor) -> Filters:
         """Those of the step, behind those that what comes out still depends on."""
-        *columns, shares = self.vocoder.filters(log_mel, log_f0, voiced, decoded=True)
+        *columns, _, shares = self.vocoder.filters(log_mel, log_f0, voiced, decoded=True)
         pulse, noise, phase = (past.join(x) for past, x in zip(self._columns, columns, strict=True))
         if shares is not None:
             shares = Shares(*(past.join(x) for past, x in zip(self._shares, shares, strict=True)))
-        return Filters(pulse, noise, phase, shares)
+        return Filters(pulse, noise, phase, self._voiced.join(voiced), shares)
 
 
 class Seam:

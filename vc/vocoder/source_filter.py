@@ -21,6 +21,8 @@ from vc.features import LogMel, mel_filterbank
 from vc.model.layers import ChannelNorm, ConvNeXtBlock
 from vc.vocoder.correction import RUMBLE_FRAMES, MelCorrection, Shares
 from vc.vocoder.excitation import pulse_train, upsample_log_f0
+from vc.vocoder.frame_pattern import CONTEXT as PATTERN_CONTEXT
+from vc.vocoder.frame_pattern import weaken_frame_pattern
 
 _LOG_F0_CENTRE, _LOG_F0_SCALE = 5.0, 0.5  # 148 Hz and about nine semitones
 _LOG_GAIN_LIMIT = 6.0
@@ -33,6 +35,7 @@ class Filters(NamedTuple):
     pulse: Tensor  # log-magnitude for pulses, `(batch, bins, frames * steps_per_frame)`
     noise: Tensor  # for noise, alike
     phase: Tensor  # for pulses, in radians, alike
+    steadied: Tensor | None  # frames of decoded mels that `steady` is for, `(batch, frames)`
     shares: Shares | None  # that corrections give back; with corrections only
 
 
@@ -88,7 +91,7 @@ class SourceFilterVocoder(nn.Module):
         spread = -(-config.n_fft // config.hop_length) + 1  # of the inverse transform
         heard = -(-self.features.n_fft // (2 * config.hop_length)) + 1
         slow = RUMBLE_FRAMES // 2 if config.rumble_hz else 0
-        return spread + config.corrections * (heard + slow + spread)
+        return PATTERN_CONTEXT + spread + config.corrections * (heard + slow + spread)
 
     def filters(
         self, log_mel: Tensor, log_f0: Tensor, voiced: Tensor, decoded: bool = False
@@ -126,9 +129,23 @@ class SourceFilterVocoder(nn.Module):
             shares = Shares(trust, trust)
             if decoded and not self.training:
                 shares = self._shares_of_decoded(trust)
+        pulse, noise = (x.clamp(max=_LOG_GAIN_LIMIT) for x in (pulse, noise))
         return Filters(
-            pulse.clamp(max=_LOG_GAIN_LIMIT), noise.clamp(max=_LOG_GAIN_LIMIT), y[2], shares
+            pulse, noise, y[2], voiced if decoded and not self.training else None, shares
         )
+
+    def steady(self, filters: Filters) -> Filters:
+        """Filters with less of what repeats in those for pulses from frame to frame.
+
+        Those of true mels keep it: copies are a little less like the recording without.
+        """
+        if filters.steadied is None:
+            return filters
+        pulse, phase = (
+            weaken_frame_pattern(x, filters.steadied, self.steps_per_frame)
+            for x in (filters.pulse, filters.phase)
+        )
+        return filters._replace(pulse=pulse, phase=phase)
 
     def _shares_of_decoded(self, trust: Tensor) -> Shares:
         """How far the network's trust in a mel, `(batch, n_mels, frames)`, holds for decoded ones.
@@ -185,6 +202,7 @@ class SourceFilterVocoder(nn.Module):
     ) -> Tensor:
         """`forward` once the filters are known."""
         config = self.config
+        filters = self.steady(filters)
         samples = log_mel.shape[-1] * config.hop_length
         f0 = upsample_log_f0(log_f0.float(), config.hop_length, samples).exp()
         pulses = self._stft(pulse_train(f0, config.sample_rate, start_cycles))
