@@ -123,16 +123,13 @@ class SourceFilterVocoder(nn.Module):
             noise = noise + held * self._below(config.clarity_hz, config.clarity_noise_db)
         if decoded:
             noise = noise + held * self._below(config.breath_from_hz, _SILENT_DB)
+        is_mended = decoded and not self.training
         shares = None
         if self.trust is not None:
             trust = self.trust(x).float().sigmoid().transpose(1, 2)
-            shares = Shares(trust, trust)
-            if decoded and not self.training:
-                shares = self._shares_of_decoded(trust)
+            shares = self._shares_of_decoded(trust) if is_mended else Shares(trust, trust)
         pulse, noise = (x.clamp(max=_LOG_GAIN_LIMIT) for x in (pulse, noise))
-        return Filters(
-            pulse, noise, y[2], voiced if decoded and not self.training else None, shares
-        )
+        return Filters(pulse, noise, y[2], voiced if is_mended else None, shares)
 
     def steady(self, filters: Filters) -> Filters:
         """Filters with less of what repeats in those for pulses from frame to frame.
