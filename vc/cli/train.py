@@ -82,7 +82,13 @@ def add_train(commands: Commands) -> None:
     speech.add_argument("--cache", type=Path, help="folder that `vc prepare` wrote")
     speech.add_argument("--corpus", type=Path, help="folder to prepare first, into OUTPUT/cache")
     train.add_argument("-o", "--output", type=Path, required=True, help="run folder; resumes")
-    train.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    train.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        help="change a setting of the recipe; may come again",
+    )
     train.add_argument(
         "--minutes", type=float, help="plan to end in this time instead of the recipe's steps"
     )
