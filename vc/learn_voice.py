@@ -23,13 +23,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from vc.audio import Waveform
 from vc.losses import envelope_loss
 from vc.model.autoencoder import Autoencoder, Latent
 from vc.model.decoder import Decoder
-from vc.model.layers import smooth_bands
+from vc.model.layers import smooth_bands, smooth_frames
 from vc.model.tuning import Tuning, tuned, untuned
 from vc.pitch import interpolate_log_f0, moved_f0
 from vc.voice import Voice
@@ -166,9 +165,7 @@ def make_exercise(model: Autoencoder, lesson: Lesson, embedding: Tensor) -> Exer
     for number, content in enumerate(lesson.content):
         half, said = say(content, lesson.log_f0[None])
         missing = smooth_bands(lesson.log_mel[None] - said, _COEFFICIENTS)
-        missing = functional.avg_pool1d(
-            missing, _SMOOTHED_FRAMES, 1, _SMOOTHED_FRAMES // 2, count_include_pad=False
-        )
+        missing = smooth_frames(missing, _SMOOTHED_FRAMES)
         shift = _SHIFTS[number % len(_SHIFTS)]
         if shift:
             own_f0 = lesson.log_f0.exp().cpu().numpy()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vc.model.layers import smooth_bands
+from vc.model.layers import smooth_bands, smooth_frames
 
 MAX_FRAMES = 512  # kept of a voice
 MIN_FRAMES = 20  # with fewer there is nothing to choose from
@@ -77,7 +77,7 @@ def steady_harmonics(log_mel: Tensor) -> Tensor:
     onsets, which are broad over the bands, stay as they are.
     """
     broad = smooth_bands(log_mel, _FORMANT_COEFFICIENTS)
-    fine = functional.avg_pool1d(log_mel - broad, 3, 1, 1, count_include_pad=False)
+    fine = smooth_frames(log_mel - broad, 3)
     return broad + fine
 
 

@@ -71,6 +71,16 @@ def smooth_bands(log_mel: Tensor, coefficients: int) -> Tensor:
     return (basis.T @ basis).to(log_mel.dtype) @ log_mel
 
 
+def smooth_frames(x: Tensor, frames: int) -> Tensor:
+    """The mean of so many frames about each, an odd number; at the ends, of those that there are.
+
+    Args:
+        x: `(batch, channels, frames)`.
+        frames: that the mean is taken over.
+    """
+    return functional.avg_pool1d(x, frames, 1, frames // 2, count_include_pad=False)
+
+
 def read_between_bands(log_mel: Tensor, position: Tensor) -> Tensor:
     """Each clip as it is at other places of the mel axis, linear between bands.
 

@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from vc.config import FeatureConfig
 from vc.features import between_bands, mel_centres_hz
+from vc.model.layers import smooth_frames
 
 RUMBLE_FRAMES = 25  # that a room is heard for, half of them before and half after
 
@@ -58,9 +59,7 @@ class MelCorrection(nn.Module):
             shares: of what is missing.
         """
         missing = (wanted.float() - heard).clamp(-_LARGEST, _LARGEST)
-        steady = functional.avg_pool1d(
-            missing, RUMBLE_FRAMES, 1, RUMBLE_FRAMES // 2, count_include_pad=False
-        )
+        steady = smooth_frames(missing, RUMBLE_FRAMES)
         given = shares.at_once * (missing - steady) + shares.slowly * steady
         log_gain = self.get_buffer("between_bands") @ torch.cat([given, given[..., -1:]], -1)
         columns = wanted.shape[-1] * self.steps_per_frame

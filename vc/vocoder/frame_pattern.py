@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from vc.model.layers import smooth_frames
+
 _FRAMES = 9  # that a pattern is looked for in
 _SHARE = 0.5  # of it that is taken out: that is enough for the pitch, and more costs likeness
 CONTEXT = _FRAMES // 2 + 1  # frames on either side that a step depends on
@@ -40,16 +42,12 @@ def weaken_frame_pattern(columns: Tensor, voiced: Tensor, steps_per_frame: int) 
     off = off.reshape(batch, bins, frames, steps).transpose(2, 3)
     off = off.reshape(batch, bins * steps, frames)
     # only where both neighbours are voiced, too: an onset is no pattern
-    inside = (_mean((voiced > 0).to(rows)[:, None], 3) > 0.9).to(rows)
-    part = _mean(inside).clamp(min=1 / _FRAMES)
-    pattern, power = (_mean(x * inside) / part for x in (off, off.square()))
+    inside = (smooth_frames((voiced > 0).to(rows)[:, None], 3) > 0.9).to(rows)
+    part = smooth_frames(inside, _FRAMES).clamp(min=1 / _FRAMES)
+    pattern, power = (smooth_frames(x * inside, _FRAMES) / part for x in (off, off.square()))
     # the mean of what does not repeat has a power, too: 1 / _FRAMES of its own
     repeats = pattern.square().sum(1, keepdim=True) / power.sum(1, keepdim=True).clamp(min=1e-9)
     repeats = ((_FRAMES * repeats - 1) / (_FRAMES - 1)).clamp(min=0)
     taken = _SHARE * repeats * inside * pattern
     taken = taken.reshape(batch, bins, steps, frames).transpose(2, 3)
     return columns - taken.reshape(batch, bins, count)
-
-
-def _mean(x: Tensor, frames: int = _FRAMES) -> Tensor:
-    return functional.avg_pool1d(x, frames, 1, frames // 2, count_include_pad=False)
