@@ -185,6 +185,13 @@ def test_only_leading_and_trailing_silence_is_cut() -> None:
     assert len(trimmed) == pytest.approx(2 * len(voice) + len(pause), abs=0.2 * 16_000)
 
 
+def test_where_speech_lies_is_told_at_rates_whose_hundredths_are_no_whole_samples() -> None:
+    rate = 22_050
+    voice = make_voice(150.0, seconds=1.0, sample_rate=rate)
+    padded = np.concatenate([np.zeros(60 * rate, np.float32), voice])
+    assert len(trim_silence(padded, rate)) >= 0.98 * len(trim_silence(voice, rate))
+
+
 def test_resampling_keeps_a_tone_and_removes_what_would_alias() -> None:
     time = np.arange(48_000) / 48_000
     tone = np.sin(2 * np.pi * 1_000 * time).astype(np.float32)

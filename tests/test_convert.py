@@ -35,6 +35,18 @@ def test_result_has_exactly_the_sources_length_and_rate(
     assert np.isfinite(converted.waveform).all()
 
 
+def test_samples_of_any_floating_type_are_taken_and_whole_numbers_refused(
+    tiny: Converter, high_voice: Audio
+) -> None:
+    source = Audio(make_voice(seconds=1.0, sample_rate=48_000), 48_000)
+    precise = Audio(source.waveform.astype(np.float64), 48_000)  # type: ignore[arg-type]
+    converted = tiny.convert(precise, high_voice).waveform
+    np.testing.assert_array_equal(converted, tiny.convert(source, high_voice).waveform)
+    whole = Audio((32_767 * source.waveform).astype(np.int16), 48_000)  # type: ignore[arg-type]
+    with pytest.raises(AudioError, match="int16; give floating-point numbers"):
+        tiny.convert(whole, high_voice)
+
+
 def test_another_rate_can_be_asked_for(
     tiny: Converter, low_voice: Audio, high_voice: Audio
 ) -> None:

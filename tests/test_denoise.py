@@ -140,6 +140,23 @@ def test_blocks_join_without_a_step(shipped: Converter, monkeypatch: pytest.Monk
     assert snr_db(joined, whole) > 15  # only the noise floors differ
 
 
+def test_the_last_block_is_as_long_as_any(
+    shipped: Converter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noisy, _ = noisy_clip()
+    denoiser = load_denoiser(SHIPPED / "denoiser")
+    monkeypatch.setattr(vc.denoise, "BLOCK_S", 2.0)
+    given: list[int] = []
+
+    def read(start: int, stop: int) -> np.ndarray:
+        given.append(stop - start)
+        return noisy[start:stop]
+
+    samples = 2 * 2 * 16_000 + 1_000  # two blocks and a little
+    cleaned = np.concatenate(list(clean_blocks(denoiser, read, samples)))
+    assert len(cleaned) == samples and len(given) == 3 and min(given) >= 2.0 * 16_000
+
+
 def test_gains_never_amplify_and_the_loss_is_zero_for_the_right_ones() -> None:
     denoiser = load_denoiser(SHIPPED / "denoiser")
     clean = torch.randn(2, 80, 50, generator=torch.Generator().manual_seed(1)) - 4

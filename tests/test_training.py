@@ -43,7 +43,7 @@ from vc.model.vocal_tract import bend
 from vc.training.autoencoder import AutoencoderLossConfig, AutoencoderRecipe, AutoencoderTask
 from vc.training.content import ContentRecipe, ContentTask
 from vc.training.data import Segments, SpeechData
-from vc.training.degrade import DegradeConfig, degrade
+from vc.training.degrade import DegradeConfig, degrade, draw_noise
 from vc.training.denoiser import DenoiserRecipe, DenoiserTask
 from vc.training.loop import (
     LOG_FILE,
@@ -330,6 +330,30 @@ def test_vocoder_learns_from_decoded_mels_conversions_and_a_discriminator(
     assert float(task.vocoder.head.weight.grad.abs().sum()) > 0  # type: ignore[union-attr]
     assert not torch.equal(task.vocoder.head.weight, started["head.weight"])
     assert not any(p.requires_grad for p in task.autoencoder.parameters())  # type: ignore[union-attr]
+
+
+def test_silence_is_not_decoded_for_a_vocoder(cache: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    save_checkpoint(Autoencoder(TINY_AUTOENCODER, FeatureConfig()), tmp_path, 0, {})
+    recipe = VocoderRecipe(
+        vocoder=TINY_VOCODER, data=DATA, run=RUN, autoencoder=str(tmp_path), decoded_share=1.0
+    )
+    task = VocoderTask(recipe, cache, CPU)
+    segments, _ = task._cut(task.train_data, np.random.default_rng(0), np.array([0, 1]))
+    segments.voiced[0] = 0
+    assert segments.voiced[1].sum() > 10
+    decoded = task._some_decoded(segments).log_mel
+    assert torch.equal(decoded[0], segments.log_mel[0])
+    assert not torch.equal(decoded[1], segments.log_mel[1])
+
+
+def test_the_same_vocoder_is_judged_alike_whenever_it_is(cache: Path) -> None:
+    task = vocoder_task(cache)
+    judged = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        judged.append(task.validate())
+    assert judged[0] == judged[1]
 
 
 def test_a_vocoder_is_given_whole_batches_of_clips_that_are_long_enough(
@@ -638,6 +662,16 @@ def test_strangers_keep_the_order_of_their_bands() -> None:
     band, factor = draw_stranger(same, np.random.default_rng(0), 80)
     np.testing.assert_allclose(band, np.arange(80))
     assert factor == 1.0
+
+
+@pytest.mark.parametrize("clips", [1, 2, 5])
+def test_babble_is_of_others(clips: int) -> None:
+    torch.manual_seed(0)
+    mel = torch.randn(clips, 80, 200)
+    noise = draw_noise(mel, made_up_share=0.0, babble_share=1.0, recorded=None)
+    for own, heard in zip(mel, noise, strict=True):
+        alike = torch.corrcoef(torch.stack([own.flatten(), heard.flatten()]))[0, 1]
+        assert abs(alike) < 0.1
 
 
 @pytest.mark.parametrize("thing", ["colour", "noise", "hum", "band"])

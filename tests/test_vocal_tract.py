@@ -27,6 +27,14 @@ def test_bending_moves_a_formant_by_its_stretch(stretch: tuple[float, ...]) -> N
         assert abs(bent[0, :, 1].argmax() - place * torch.tensor(-share).exp()) <= 1
 
 
+def test_bending_is_as_exact_in_half_precision() -> None:
+    torch.manual_seed(0)
+    mel, stretch = torch.randn(2, 80, 5), draw_stretches(2, torch.device("cpu"))
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = bend(mel, stretch)
+    torch.testing.assert_close(rounded, bend(mel, stretch))
+
+
 def test_no_stretch_changes_nothing() -> None:
     mel = torch.randn(2, 80, 5)
     torch.testing.assert_close(bend(mel, torch.zeros(2, 3)), mel)

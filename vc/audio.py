@@ -543,8 +543,10 @@ def speech_span(waveform: Waveform, sample_rate: int, margin_s: float = 0.05) ->
     active = np.flatnonzero(levels > active_level_db(waveform, sample_rate) - TRIM_DB)
     if active.size == 0:
         return slice(len(waveform))
-    first = round((active[0] * _FRAME_HOP_S - margin_s) * sample_rate)
-    last = round((active[-1] * _FRAME_HOP_S + _FRAME_S + margin_s) * sample_rate)
+    length, hop = level_frame(sample_rate)
+    margin = round(margin_s * sample_rate)
+    first = int(active[0]) * hop - margin
+    last = int(active[-1]) * hop + length + margin
     return slice(max(0, first), last)
 
 

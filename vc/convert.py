@@ -593,8 +593,20 @@ class Converter:
         return add_high_band(made, wide, model_rate, rate)
 
     def clip(self, clip: Clip) -> Audio:
-        """Read a clip, if it was not read yet."""
-        return clip if isinstance(clip, Audio) else read_audio(clip)
+        """Read a clip, if it was not read yet.
+
+        Raises:
+            AudioError: it cannot be read, or its samples are not floating-point numbers.
+        """
+        if not isinstance(clip, Audio):
+            return read_audio(clip)
+        waveform = np.asarray(clip.waveform)
+        if not np.issubdtype(waveform.dtype, np.floating):
+            raise AudioError(
+                f"clip: its samples are of type {waveform.dtype}; "
+                "give floating-point numbers from -1 to 1"
+            )
+        return clip._replace(waveform=waveform.astype(np.float32, copy=False))
 
     def _levelled(self, audio: Audio) -> Waveform:
         """A clip at the model's rate and level, without offset, `(samples,)`."""

@@ -43,7 +43,9 @@ def clean_blocks(
     overlap = (denoiser.context_frames + denoiser.features.n_fft // hop) * hop
     before = np.zeros(0, np.float32)  # what the block before says of this one's beginning
     for start in range(0, samples, block):
-        low, stop = max(0, start - overlap), min(start + block, samples)
+        stop = min(start + block, samples)
+        # the last one goes back as far as it needs to be as long as any, for its noise floor
+        low = max(0, min(start - overlap, (samples - block) // hop * hop))
         cleaned = clean_waveform(denoiser, read(low, min(stop + overlap, samples)), exponent)
         part = cleaned[start - low : stop - low].copy()
         faded = min(len(before), len(part))

@@ -191,7 +191,7 @@ def cut_exercises(
     pieces = []
     for exercise in exercises:
         voices, _, frames = exercise.wanted.shape
-        first = generator.integers(max(1, frames - _WINDOW_FRAMES + 1))
+        first = generator.integers(max(1, frames - _WINDOW_FRAMES + 1)) // stride * stride
         rows = torch.from_numpy((first + np.arange(_WINDOW_FRAMES)) % frames)
         voice = generator.integers(voices)
         heard = exercise.content[voice][:, rows[::stride] // stride]

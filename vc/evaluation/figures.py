@@ -121,7 +121,9 @@ def pair_picture(name: str, clips: Clips) -> str:
         colors = {"source": PALETTE[1], "converted": PALETTE[0], "reference": PALETTE[2]}
         for role, color in colors.items():
             f0 = f0_track(parts[role])
-            times = 0.01 * np.arange(len(f0))
+            # its frames lie about the middle of the clip
+            times = 0.01 * (np.arange(len(f0)) - (len(f0) - 1) / 2)
+            times += len(parts[role]) / JUDGE_RATE / 2
             shown = np.where(f0 > 0, f0, np.nan)
             line = 0.8 if role == "reference" else 1.4
             rows[3].plot(times, shown, color=color, linewidth=line, label=role)

@@ -77,7 +77,8 @@ def bend(log_mel: Tensor, stretch: Tensor) -> Tensor:
     """
     n_mels = log_mel.shape[1]
     band = torch.arange(n_mels, device=log_mel.device)
-    factor = (stretch @ _hats(n_mels, log_mel.device)).exp()  # (B, M)
+    # not a matrix product, which autocast would round: half a band is much
+    factor = (stretch.float()[..., None] * _hats(n_mels, log_mel.device)).sum(1).exp()  # (B, M)
     return read_between_bands(log_mel, band * factor)
 
 

@@ -88,6 +88,8 @@ def draw_noise(
     kind = torch.rand(len(log_mel), 1, 1, device=log_mel.device)
     if recorded is not None:
         noise = torch.where(kind < made_up_share, noise, recorded)
+    if len(log_mel) < 2:  # nobody else is there
+        return noise
     return torch.where(kind > 1 - babble_share, _babble(log_mel), noise)
 
 
@@ -125,8 +127,9 @@ def _gusts(log_mel: Tensor) -> Tensor:
 
 
 def _babble(log_mel: Tensor) -> Tensor:
-    """Four other clips of the batch at once, for each of `(batch, n_mels, frames)`."""
-    others = torch.stack([log_mel.roll(shift, 0) for shift in range(1, 5)])
+    """Up to four other clips of the batch at once, for each of `(batch, n_mels, frames)`."""
+    shifts = range(1, min(5, len(log_mel)))
+    others = torch.stack([log_mel.roll(shift, 0) for shift in shifts])
     return 0.5 * (2 * others).logsumexp(dim=0)
 
 

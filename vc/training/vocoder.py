@@ -44,6 +44,7 @@ from vc.training.loop import autocast, frozen, make_optimizer, named_autoencoder
 from vc.vocoder.source_filter import SourceFilterVocoder
 
 _EDGE_FRAMES = 2  # a segment's ends miss their neighbours: no loss there
+_FEWEST_VOICED = 10  # frames of a segment that is decoded
 
 
 @dataclass(frozen=True)
@@ -162,6 +163,7 @@ class VocoderTask:
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """Spectral losses of the averaged weights on fixed segments of held-out speakers."""
+        torch.manual_seed(0)  # of the noise that is shaped
         generator = np.random.default_rng(0)
         clips = self.validation.first_clips(self.recipe.data.validation_clips)
         segments, waveform = self._cut(self.validation, generator, clips)
@@ -175,6 +177,7 @@ class VocoderTask:
     @torch.no_grad()
     def examples(self) -> list[Example]:
         """A held-out piece as recorded and as synthesised."""
+        torch.manual_seed(0)
         longest = np.array([int(np.argmax(self.validation.frames))])
         segments, waveform = self._cut(self.validation, np.random.default_rng(0), longest)
         rebuilt, waveform = self._rebuild(self.average, segments, waveform)
@@ -196,13 +199,19 @@ class VocoderTask:
 
     @torch.no_grad()
     def _some_decoded(self, segments: Segments) -> Segments:
-        """Replace the mels of a share of the batch by their own reconstructions."""
+        """Replace the mels of a share of the batch by their own reconstructions.
+
+        Where hardly anybody speaks there is no voice to be decoded: breath would be made of
+        silence, and cost more than all other segments together.
+        """
         share = slice(0, round(self.recipe.decoded_share * len(segments.log_mel)))
         if self.autoencoder is None or not share.stop:
             return segments
         true = Segments(*(x[share] for x in segments))
+        is_spoken = (true.voiced.sum(dim=-1) >= _FEWEST_VOICED)[:, None, None]
         log_mel = segments.log_mel.clone()
-        log_mel[share] = self._as_heard(true, true.log_f0, true)
+        decoded = self._as_heard(true, true.log_f0, true)
+        log_mel[share] = torch.where(is_spoken, decoded, true.log_mel)
         return segments._replace(log_mel=log_mel)
 
     @torch.no_grad()
