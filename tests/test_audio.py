@@ -92,6 +92,28 @@ def test_unreadable_file_is_named_with_the_reason(tmp_path: Path, kind: str, rea
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("suffix", [".wav", ".aiff"])
+def test_half_a_copy_is_refused_and_what_was_streamed_is_read(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"clip{suffix}"
+    write_audio(path, Audio(make_voice(seconds=2.0), 16_000))
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(AudioError, match=r"truncated \(1\d+ of 3\d+ samples\)"):
+        read_audio(path)
+    if suffix == ".wav":  # whoever writes to a pipe cannot know how much will come
+        at = whole.index(b"data") + 4
+        path.write_bytes(whole[:at] + b"\xff" * 4 + whole[at + 4 :])
+        assert len(read_audio(path).waveform) == 32_000
+
+
+def test_what_is_no_clip_is_not_written(tmp_path: Path) -> None:
+    stereo = np.zeros((100, 2), np.float32)
+    for audio, reason in ((Audio(stereo, 16_000), "mono"), (Audio(stereo[:, 0], 0), "rate of 0")):
+        with pytest.raises(AudioError, match=reason):
+            write_audio(tmp_path / "clip.wav", audio)
+    assert not list(tmp_path.iterdir())
+
+
 def test_loud_audio_is_turned_down_not_clipped(tmp_path: Path) -> None:
     loud = 5 * make_voice(150.0)
     write_audio(tmp_path / "clip.wav", Audio(loud, 16_000))

@@ -308,6 +308,33 @@ def test_ctrl_c_waits_for_few_hashes(
     assert len(asked) < 20
 
 
+def test_a_file_that_came_after_ctrl_c_is_not_overwritten(
+    sources: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(tasks, *_):
+        next(tasks)
+        raise KeyboardInterrupt
+        yield
+
+    output = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr("vc.batch.run.run_local", interrupted)
+        assert run(sources, output, settings).is_interrupted
+    names = [str(clip.relative_to(sources)) for clip in sorted(sources.rglob("*.wav"))]
+    begun, others = output / names[0], names[1:]
+    begun.parent.mkdir(parents=True, exist_ok=True)
+    begun.write_text("my own")
+    report = run(sources, output, settings)
+    assert report.count("failed") == 1 and report.count("done") == len(others)
+    assert begun.read_text() == "my own"
+    assert run(sources, output, settings, overwrite=True).count("done") == 1
+    # of a result that is made anew, what was there is known still
+    with monkeypatch.context() as patch:
+        patch.setattr("vc.batch.run.run_local", interrupted)
+        run(sources, output, replace(settings, pitch="keep"))
+    assert run(sources, output, settings).count("skipped") == len(names)
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_a_manifest_names_sources_and_outputs_inside_the_folder_only(
     sources: Path, settings: Settings, tmp_path: Path, kind: str

@@ -174,8 +174,9 @@ def test_time_that_preparing_used_up_is_told_of(
     assert run(*arguments, "--minutes", 1e-6) == 2
     assert "took all of --minutes 1e-06" in capsys.readouterr().err
     assert (tmp_path / "cache" / "manifest.jsonl").is_file()
-    assert run(*arguments, "--minutes", 0) == 2
-    assert "--minutes must be above 0" in capsys.readouterr().err
+    for minutes in (0, "inf", "nan", 1e300):
+        assert run(*arguments, "--minutes", minutes) == 2
+        assert "--minutes must be above 0" in capsys.readouterr().err
 
 
 def test_a_corpus_is_prepared_with_the_features_of_its_recipe(

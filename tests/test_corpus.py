@@ -85,16 +85,17 @@ def test_only_what_changed_is_done_again(copy: Path, tmp_path: Path) -> None:
 def test_excluded_held_out_and_skipped_never_enter_training(copy: Path, tmp_path: Path) -> None:
     shutil.copytree(copy / "toy", copy / "other")
     table = tmp_path / "test_speakers.tsv"
-    table.write_text("corpus\tspeaker\ntoy\tvoice5\n")
+    table.write_text("corpus\tspeaker\ntoy\tvoice5\ntoy\tvoice55\n")
     report = prepare(
         copy,
         tmp_path / "cache",
         FEATURES,
         exclude=read_speakers(table),
         hold_out=frozenset({("toy", "voice2"), ("toy", "voice3")}),
-        skip_corpora=frozenset({"other"}),
+        skip_corpora=frozenset({"other", "another"}),
         workers=1,
     )
+    assert report.unknown == ["another", "toy/voice55"]
     validation = {u.speaker for u in report.utterances if u.split == "validation"}
     assert validation >= {"toy/voice2", "toy/voice3"}
     speakers = {u.speaker for u in report.utterances}

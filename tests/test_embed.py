@@ -110,6 +110,9 @@ def test_a_clip_that_cannot_be_used_is_left_out_and_told_of(
     [
         (["embed", "CLIPS", "-o", "table.txt"], "end the name in"),
         (["embed", "CLIPS", "-o", "no/table.npz"], "does not exist"),
+        (["embed", "CLIPS", "-o", "folder.npz"], "is a folder"),
+        (["embed", "CLIPS", "-o", "x" * 300 + ".npz"], "File name too long"),
+        (["voice", "CLIPS", "-o", "folder.voice"], "is a folder"),
         (["embed", "CLIPS", "-o", "table.csv", "--frames"], "one row a clip"),
         (["embed", "EMPTY", "-o", "table.npz"], "no audio files"),
         (["embed", "missing.wav", "-o", "table.npz"], "no such file"),
@@ -129,7 +132,8 @@ def test_what_a_user_gets_wrong_is_one_line_and_status_2(
     reason: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "empty").mkdir()
+    for name in ("empty", "folder.npz", "folder.voice"):
+        (tmp_path / name).mkdir()
     places = {"CLIPS": "clips", "EMPTY": "empty", "CLIPS/voice0": "clips/voice0"}
     given = [places.get(argument, argument) for argument in arguments]
     before = sorted(tmp_path.rglob("*"))

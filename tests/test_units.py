@@ -123,6 +123,15 @@ def test_an_edited_text_is_spoken(shipped: Converter, model: UnitModel, units: U
     assert len(spoken.waveform) == 6 * model.mel_frames * 256
 
 
+def test_all_of_the_longest_clip_can_be_read_again(units: Units, model: UnitModel) -> None:
+    frames = 1 + int(300 * model.coder.features.frame_rate)
+    longest = -(-frames // model.mel_frames)
+    head = "\n".join(format_units(units, model).splitlines()[:3])
+    assert parse_units(f"{head}\n7:{longest}\n", model).runs
+    with pytest.raises(UnitsError, match="longer than 5 minutes"):
+        parse_units(f"{head}\n7:{longest + 1}\n", model)
+
+
 @pytest.mark.parametrize(
     ("line", "reason"),
     [

@@ -8,6 +8,7 @@ is left to ffmpeg, where it is installed.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -38,6 +39,10 @@ PEAK_LIMIT = 0.99  # of full scale, so that lossy encoders do not clip either
 
 LOUDEST = 1e10  # a sample beyond is no sound: full scale is 1, of integers in a float file 2**31
 
+# bytes of sound that a header promises, and that are there
+_SHORTER = re.compile(r"(?:data|SSND|Data Size) *: (\d+) \(should be (\d+)\)")
+_SLIPS = 4_096  # bytes: some writers count their headers, too
+_STREAMED = 0x7FFF0000  # bytes: or more, by those who could not know how much would come
 _FRAME_S, _FRAME_HOP_S = 0.02, 0.01
 _USUAL_OFFSET = 0.1  # of a recording, in standard deviations
 _COMFORTABLE_DB = (-30.0, -16.0)  # dBFS of active speech; podcasts are at -16
@@ -227,7 +232,14 @@ def _truncated(path: Path, samples: int, promised: int | None) -> AudioError:
 
 
 def _promised_samples(file: soundfile.SoundFile) -> int | None:
-    return file.frames if 0 < file.frames < 2**62 else None
+    if not 0 < file.frames < 2**62:
+        return None
+    # of WAV, AIFF and AU libsndfile counts what is there, and notes what should be
+    if noted := _SHORTER.search(file.extra_info):
+        promised, there = int(noted[1]), int(noted[2])
+        if there and there + _SLIPS < promised < _STREAMED:
+            return file.frames * promised // there
+    return file.frames
 
 
 def _too_long(path: Path, max_duration_s: float) -> str:
@@ -279,11 +291,14 @@ def write_audio(path: str | os.PathLike[str], audio: Audio, comment: str = "") -
 
     Raises:
         AudioError: unknown suffix, missing or unwritable folder, disk full, or samples that are
-            not finite.
+            not finite, or not mono.
     """
     path = Path(path)
     check_writable(path)
     waveform, sample_rate = audio
+    check_rate(str(path), sample_rate)
+    if waveform.ndim != 1:
+        raise AudioError(f"{path}: clips are mono; mix {waveform.shape} samples first")
     if not np.isfinite(waveform).all():
         raise AudioError(f"{path}: refusing to write NaN or infinite samples")
     waveform = resample(waveform, sample_rate, writable_rate(path, sample_rate))
@@ -425,8 +440,6 @@ def check_writable(path: Path) -> None:
     """
     check_name(path, WRITABLE_SUFFIXES, AudioError)
     check_parent(path, AudioError)
-    if not os.access(path.parent, os.W_OK):
-        raise AudioError(f"{path}: folder {path.parent} cannot be written; choose another")
 
 
 def mix_to_mono(samples: npt.NDArray[np.float32]) -> Waveform:

@@ -87,6 +87,7 @@ class PreparationReport:
 
     utterances: list[Utterance]
     left_out: list[LeftOut]
+    unknown: list[str]  # speakers and corpora that were named, of which there is nothing
 
 
 class _Measured(NamedTuple):
@@ -123,12 +124,15 @@ def prepare(
     """
     left_out: list[LeftOut] = []
     clips: dict[str, Clip] = {}
+    speakers: set[tuple[str, str]] = set()
     for found in find_clips(corpus):
         if isinstance(found, LeftOut):
             left_out.append(found)
-        elif found.corpus in skip_corpora or (found.corpus, found.speaker) in exclude:
             continue
-        elif found.name in clips:
+        speakers.add((found.corpus, found.speaker))
+        if found.corpus in skip_corpora or (found.corpus, found.speaker) in exclude:
+            continue
+        if found.name in clips:
             reason = f"{clips[found.name].file.name} of the same speaker has the same name"
             left_out.append(LeftOut(found.file, reason))
         else:
@@ -161,7 +165,10 @@ def prepare(
         cache / MANIFEST,
         "".join(json.dumps(asdict(u), ensure_ascii=False) + "\n" for u in utterances),
     )
-    return PreparationReport(utterances, sorted(left_out, key=lambda other: other.file))
+    unknown = {f"{name}/{speaker}" for name, speaker in (exclude | hold_out) - speakers}
+    unknown |= skip_corpora - {name for name, _ in speakers}
+    left_out.sort(key=lambda other: other.file)
+    return PreparationReport(utterances, left_out, sorted(unknown))
 
 
 def _utterance(

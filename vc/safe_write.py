@@ -45,13 +45,24 @@ def write_bytes(path: Path, data: bytes, failure: type[VCError] = DataError) -> 
 
 
 def check_parent(path: Path, failure: type[VCError] = VCError) -> None:
-    """Refuse an output whose folder does not exist, before any work is done for it.
+    """Refuse an output that cannot be written, before any work is done for it.
 
     Raises:
-        VCError: as `failure` says.
+        VCError: its folder does not exist or may not be written to, or the name is none; as
+            `failure` says.
     """
-    if not path.absolute().parent.is_dir():
+    parent = path.absolute().parent
+    if not parent.is_dir():
         raise failure(f"{path}: folder {path.parent} does not exist; create it first")
+    if not os.access(parent, os.W_OK):
+        raise failure(f"{path}: folder {path.parent} cannot be written; choose another")
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise failure(f"{path}: cannot be written ({reason}); name another file") from error
 
 
 def check_name(path: Path, suffixes: Sequence[str], failure: type[VCError] = VCError) -> None:
@@ -67,8 +78,9 @@ def check_name(path: Path, suffixes: Sequence[str], failure: type[VCError] = VCE
     """
     if path.suffix.lower() not in suffixes:
         raise failure(f"{path}: end the name in {' or '.join(suffixes)}")
-    if path.is_dir():
-        raise failure(f"{path}: is a folder; name a file in it")
+    with contextlib.suppress(OSError):  # `check_parent` tells of a name that can be none
+        if path.is_dir():
+            raise failure(f"{path}: is a folder; name a file in it")
 
 
 def check_output(path: Path, suffixes: Sequence[str], made: Path | None = None) -> None:

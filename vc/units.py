@@ -318,7 +318,8 @@ def parse_units(text: str, model: UnitModel, name: str = "units") -> Units:
         limits = f"{features.f0_min:g} to {features.f0_max:g}"
         raise UnitsError(f"{name}, line {middle_at}: should say 'middle', {limits}, and 'Hz'")
     middle = float(found[1])
-    limit = int(MAX_DURATION_S * features.frame_rate / model.mel_frames)
+    # a clip has a frame more than it has hops
+    limit = math.ceil((MAX_DURATION_S * features.frame_rate + 1) / model.mel_frames)
     runs: list[Run] = []
     total, depth = 0, 0
     for at, line in lines:

@@ -158,6 +158,8 @@ def check_voice_name(path: Path) -> None:
     if not is_voice_file(path):
         raise VoiceError(f"{path}: end a voice's name in {' or '.join(VOICE_SUFFIXES)}")
     check_parent(path, VoiceError)
+    if path.is_dir():
+        raise VoiceError(f"{path}: is a folder; name a file in it")
 
 
 def load_voice(path: str | os.PathLike[str], model_sha256: str) -> Voice:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vc.errors import DataError, VCError
-from vc.safe_write import write_bytes
+from vc.safe_write import check_name, check_parent, write_bytes
 
 PICTURE_SUFFIXES = (".png", ".svg", ".pdf")
 FEWEST = 4  # points: with fewer there is nothing to see
@@ -46,10 +46,8 @@ def check_picture_name(path: Path) -> None:
     for package, name in (("matplotlib", "matplotlib"), ("sklearn", "scikit-learn")):
         if find_spec(package) is None:
             raise VCError(f"a map needs {name}; install it with: pip install 'vc[eval]'")
-    if path.suffix.lower() not in PICTURE_SUFFIXES:
-        raise DataError(f"{path}: end the name in {', '.join(PICTURE_SUFFIXES)}")
-    if not path.parent.is_dir():
-        raise DataError(f"{path}: folder {path.parent} does not exist; create it first")
+    check_name(path, PICTURE_SUFFIXES, DataError)
+    check_parent(path, DataError)
 
 
 def place_voices(identities: FloatArray) -> dict[str, FloatArray]:

@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import IO
 
@@ -21,6 +22,8 @@ from vc.errors import CheckpointError, DataError
 from vc.json_text import json_lines, parse_json
 
 LEDGER = ".vc-batch.jsonl"
+
+_NOTHING = {"key": "", "sha256": ""}  # the record of what was never written
 
 
 class Ledger:
@@ -65,7 +68,7 @@ class Ledger:
 
     def started(self, task: Task) -> None:
         """Record that a result is about to be written."""
-        self._before[task.name] = self.records.get(task.name, {"key": "", "sha256": ""})
+        self._before[task.name] = self.records.get(task.name, _NOTHING)
         self._append(task.name, {})
 
     def done(self, task: Task, key: str) -> None:
@@ -75,7 +78,15 @@ class Ledger:
 
     def failed(self, task: Task) -> None:
         """Record that nothing was written after all."""
-        self._append(task.name, self._before.pop(task.name))
+        before = self._before.pop(task.name)
+        # a mark of a batch that was killed, too, is of no file that comes later
+        self._append(task.name, before if os.path.lexists(task.output) else _NOTHING)
+
+    def interrupted(self, task: Task) -> None:
+        """Record, of a result that was begun, that nothing was written, where that is sure."""
+        before = self._before[task.name].get("sha256")
+        if not os.path.lexists(task.output) or hash_or_none(task.output) == before:
+            self.failed(task)
 
     def _append(self, name: str, record: dict[str, str]) -> None:
         self.records[name] = record

@@ -143,6 +143,9 @@ def run_batch(
         except KeyboardInterrupt:
             report.is_interrupted = True
         finally:
+            for task in left.values():
+                if task.name in keys:
+                    ledger.interrupted(task)
             _remove_scratch(output, tasks)
             shutil.rmtree(shared, ignore_errors=True)
         for task in left.values():

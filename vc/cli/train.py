@@ -65,6 +65,13 @@ def _tell_of_corpus(report: PreparationReport, cache: Path) -> None:
     write_page(report, page)
     for other in report.left_out:
         print(f"left out: {other}", file=sys.stderr)
+    if unknown := report.unknown:  # perhaps a test speaker, who would be trained on
+        names = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
+        print(
+            f"vc prepare: no clips of {len(unknown)} that were named to leave out, hold out or "
+            f"skip ({names}); check the names of corpora and speakers",
+            file=sys.stderr,
+        )
     parts = {utterance.split for utterance in report.utterances}
     state = "ready to train on"
     if not {"train", "validation"} <= parts:
@@ -99,13 +106,20 @@ def add_train(commands: Commands) -> None:
 def _train(options: argparse.Namespace) -> int:
     from vc.training.loop import validations
     from vc.training.processes import joined
-    from vc.training.run import Interrupted, find_recipe, pick_device, read_training, train
+    from vc.training.run import (
+        LONGEST_MINUTES,
+        Interrupted,
+        find_recipe,
+        pick_device,
+        read_training,
+        train,
+    )
 
     recipe = find_recipe(options.recipe)
     _, settings = read_training(recipe, options.set)
     cache, minutes = options.cache, options.minutes
-    if minutes is not None and not minutes > 0:
-        raise VCError("--minutes must be above 0")
+    if minutes is not None and not 0 < minutes <= LONGEST_MINUTES:
+        raise VCError("--minutes must be above 0, and at most those of a year")
     with joined(pick_device(options.device)) as processes:
         if options.corpus:
             from vc.corpus import prepare

@@ -37,6 +37,7 @@ KINDS: dict[str, tuple[type[Any], Callable[[Any, Path, torch.device], Task]]] = 
     "listener": (ListenerRecipe, ListenerTask),
     "quick_learning": (QuickLearningRecipe, QuickLearningTask),
 }
+LONGEST_MINUTES = 525_600.0  # that a run is planned for
 PLAN_FILE = "plan.json"  # of a run with a time budget: how many steps
 _RECIPES = Path(__file__).parent.parent / "recipes"
 _MARGIN = 0.95  # of the time left; the rest is for checkpoints
@@ -81,8 +82,8 @@ def train(
         Interrupted: asked to stop before the last step.
     """
     started = time.monotonic()
-    if minutes is not None and not minutes > 0:
-        raise ConfigError("--minutes must be above 0")
+    if minutes is not None and not 0 < minutes <= LONGEST_MINUTES:
+        raise ConfigError("--minutes must be above 0, and at most those of a year")
     kind, recipe = read_training(recipe_file, overrides)
     if processes.size > 1 and _has_codebook(recipe):
         raise ConfigError("a codebook follows the batches of one process; start only one")
