@@ -335,6 +335,22 @@ def test_a_file_that_came_after_ctrl_c_is_not_overwritten(
     assert run(sources, output, settings).count("skipped") == len(names)
 
 
+def test_ctrl_c_passes_over_a_name_that_comes_twice(
+    sources: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(tasks, *_):
+        next(tasks)
+        raise KeyboardInterrupt
+        yield
+
+    clips = sorted(sources.rglob("*.wav"))[:2]
+    manifest = tmp_path / "list.csv"
+    manifest.write_text("source,output\n" + "".join(f"{clip},a.wav\n" for clip in clips))
+    monkeypatch.setattr("vc.batch.run.run_local", interrupted)
+    report = run(manifest, tmp_path / "out", settings)
+    assert report.is_interrupted and report.count("interrupted") == 2
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_a_manifest_names_sources_and_outputs_inside_the_folder_only(
     sources: Path, settings: Settings, tmp_path: Path, kind: str

@@ -25,7 +25,7 @@ import soundfile
 import soxr
 
 from vc.errors import AudioError
-from vc.safe_write import check_name, check_parent, written_beside
+from vc.safe_write import check_output, written_beside
 
 Waveform = npt.NDArray[np.float32]
 Loudness = Literal["match", "keep"]  # the reference's, or the source's
@@ -438,8 +438,7 @@ def check_writable(path: Path) -> None:
     Raises:
         AudioError: unknown suffix, or a folder that is missing or cannot be written.
     """
-    check_name(path, WRITABLE_SUFFIXES, AudioError)
-    check_parent(path, AudioError)
+    check_output(path, WRITABLE_SUFFIXES, AudioError)
 
 
 def mix_to_mono(samples: npt.NDArray[np.float32]) -> Waveform:

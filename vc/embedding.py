@@ -23,7 +23,7 @@ from safetensors.numpy import save
 from vc.convert import Clip, Embedding, load
 from vc.errors import DataError
 from vc.pitch import pitch_range
-from vc.safe_write import check_name, check_parent, write_bytes
+from vc.safe_write import check_output, write_bytes
 
 SLICES = 4
 TABLE_SUFFIXES = (".npz", ".safetensors", ".csv")
@@ -108,10 +108,9 @@ def check_table_name(path: Path, frames: bool) -> None:
     Raises:
         DataError: a suffix of no format, frames in a CSV, or a folder that does not exist.
     """
-    check_name(path, TABLE_SUFFIXES, DataError)
+    check_output(path, TABLE_SUFFIXES, DataError)
     if frames and path.suffix.lower() == ".csv":
         raise DataError(f"{path}: a CSV has one row a clip; use .npz or .safetensors for frames")
-    check_parent(path, DataError)
 
 
 def write_table(path: Path, table: dict[str, Array], model_sha256: str) -> None:

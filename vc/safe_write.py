@@ -83,15 +83,20 @@ def check_name(path: Path, suffixes: Sequence[str], failure: type[VCError] = VCE
             raise failure(f"{path}: is a folder; name a file in it")
 
 
-def check_output(path: Path, suffixes: Sequence[str], made: Path | None = None) -> None:
+def check_output(
+    path: Path,
+    suffixes: Sequence[str],
+    failure: type[VCError] = VCError,
+    made: Path | None = None,
+) -> None:
     """`check_name` and `check_parent`; the folder `made` will be made if it is missing.
 
     Raises:
         VCError: as these.
     """
-    check_name(path, suffixes)
+    check_name(path, suffixes, failure)
     if made is None or path.absolute().parent != made.absolute():
-        check_parent(path)
+        check_parent(path, failure)
 
 
 def make_folder(path: Path, failure: type[VCError] = DataError) -> None:

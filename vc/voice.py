@@ -30,7 +30,7 @@ from vc.model.details import MAX_FRAMES, thin_out
 from vc.model.speaker_encoder import average_embeddings
 from vc.model.tuning import Tuning, mix_tunings
 from vc.pitch import PitchRange
-from vc.safe_write import check_parent, write_bytes
+from vc.safe_write import check_output, write_bytes
 
 VOICE_SUFFIXES = (".voice", ".safetensors")
 FORMAT_VERSION = 4  # 1 had no details, 2 no tuning, 3 no level; all are read still
@@ -153,13 +153,9 @@ def check_voice_name(path: Path) -> None:
     """Refuse a file name that would not be taken for a voice when it is read again.
 
     Raises:
-        VoiceError: another suffix, or a folder that does not exist.
+        VoiceError: another suffix, or it cannot be written there.
     """
-    if not is_voice_file(path):
-        raise VoiceError(f"{path}: end a voice's name in {' or '.join(VOICE_SUFFIXES)}")
-    check_parent(path, VoiceError)
-    if path.is_dir():
-        raise VoiceError(f"{path}: is a folder; name a file in it")
+    check_output(path, VOICE_SUFFIXES, VoiceError)
 
 
 def load_voice(path: str | os.PathLike[str], model_sha256: str) -> Voice:

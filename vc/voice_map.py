@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vc.errors import DataError, VCError
-from vc.safe_write import check_name, check_parent, write_bytes
+from vc.safe_write import check_output, write_bytes
 
 PICTURE_SUFFIXES = (".png", ".svg", ".pdf")
 FEWEST = 4  # points: with fewer there is nothing to see
@@ -46,8 +46,7 @@ def check_picture_name(path: Path) -> None:
     for package, name in (("matplotlib", "matplotlib"), ("sklearn", "scikit-learn")):
         if find_spec(package) is None:
             raise VCError(f"a map needs {name}; install it with: pip install 'vc[eval]'")
-    check_name(path, PICTURE_SUFFIXES, DataError)
-    check_parent(path, DataError)
+    check_output(path, PICTURE_SUFFIXES, DataError)
 
 
 def place_voices(identities: FloatArray) -> dict[str, FloatArray]:

@@ -135,19 +135,20 @@ def run_batch(
         try:
             with contextlib.closing(run(pending(), workers, retries, address)) as outcomes:
                 for task, outcome in outcomes:
+                    key = keys.pop(task.name)
                     if outcome.status == "done":
-                        ledger.done(task, keys.pop(task.name))
+                        ledger.done(task, key)
                     else:
                         ledger.failed(task)
                     note(task, outcome)
         except KeyboardInterrupt:
             report.is_interrupted = True
         finally:
-            for task in left.values():
-                if task.name in keys:
-                    ledger.interrupted(task)
             _remove_scratch(output, tasks)
             shutil.rmtree(shared, ignore_errors=True)
+            for task in left.values():
+                if task.name in keys and not task.problem:  # such as another's name
+                    ledger.interrupted(task)
         for task in left.values():
             report.outcomes.append(outcome_of(task, "interrupted", "not reached"))
     return report

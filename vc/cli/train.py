@@ -107,8 +107,8 @@ def _train(options: argparse.Namespace) -> int:
     from vc.training.loop import validations
     from vc.training.processes import joined
     from vc.training.run import (
-        LONGEST_MINUTES,
         Interrupted,
+        check_minutes,
         find_recipe,
         pick_device,
         read_training,
@@ -118,8 +118,7 @@ def _train(options: argparse.Namespace) -> int:
     recipe = find_recipe(options.recipe)
     _, settings = read_training(recipe, options.set)
     cache, minutes = options.cache, options.minutes
-    if minutes is not None and not 0 < minutes <= LONGEST_MINUTES:
-        raise VCError("--minutes must be above 0, and at most those of a year")
+    check_minutes(minutes)
     with joined(pick_device(options.device)) as processes:
         if options.corpus:
             from vc.corpus import prepare

@@ -37,8 +37,8 @@ KINDS: dict[str, tuple[type[Any], Callable[[Any, Path, torch.device], Task]]] = 
     "listener": (ListenerRecipe, ListenerTask),
     "quick_learning": (QuickLearningRecipe, QuickLearningTask),
 }
-LONGEST_MINUTES = 525_600.0  # that a run is planned for
 PLAN_FILE = "plan.json"  # of a run with a time budget: how many steps
+_LONGEST_MINUTES = 525_600.0  # that a run is planned for
 _RECIPES = Path(__file__).parent.parent / "recipes"
 _MARGIN = 0.95  # of the time left; the rest is for checkpoints
 _LATE_MARGIN = 0.98  # the same when the plan is looked at again
@@ -50,6 +50,16 @@ class Interrupted(KeyboardInterrupt):
 
     def __init__(self, done: int, steps: int) -> None:
         super().__init__(f"interrupted at step {done} of {steps}; run it again to go on")
+
+
+def check_minutes(minutes: float | None) -> None:
+    """Refuse a time that no run can be planned for.
+
+    Raises:
+        ConfigError: not above 0, or longer than a year.
+    """
+    if minutes is not None and not 0 < minutes <= _LONGEST_MINUTES:
+        raise ConfigError("--minutes must be above 0, and at most those of a year")
 
 
 def train(
@@ -82,8 +92,7 @@ def train(
         Interrupted: asked to stop before the last step.
     """
     started = time.monotonic()
-    if minutes is not None and not 0 < minutes <= LONGEST_MINUTES:
-        raise ConfigError("--minutes must be above 0, and at most those of a year")
+    check_minutes(minutes)
     kind, recipe = read_training(recipe_file, overrides)
     if processes.size > 1 and _has_codebook(recipe):
         raise ConfigError("a codebook follows the batches of one process; start only one")
